@@ -1,0 +1,3 @@
+//! Arguments to subcommand to exit code, nothing else.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Serial lines: open, read, notice the unplugging, reopen.
