@@ -121,3 +121,14 @@ pub struct RelayStatus {
     /// Last success.
     pub last_delivery: Option<crate::event::UtcMicros>,
 }
+
+/// A shared board on which relays write how they are and from which `status` reads.
+#[derive(Clone, Default)]
+pub struct StatusBoard(std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<String, RelayStatus>>>);
+
+impl StatusBoard {
+    /// Everything, by name.
+    pub fn read(&self) -> Vec<RelayStatus> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().cloned().collect()
+    }
+}
