@@ -8,6 +8,8 @@
 //! `Ok(Exit::No)` is for an answer that is "no" and has been printed already. A subcommand that needs a runtime builds
 //! it with [`runtime`].
 
+pub mod central;
+
 pub mod check;
 
 pub mod configured;
@@ -17,11 +19,12 @@ pub mod events;
 pub mod journal;
 
 pub mod output;
-pub mod simulate;
 
 pub mod quarantine;
 
 pub mod run;
+
+pub mod simulate;
 
 pub mod status;
 
@@ -49,8 +52,12 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}\nOpti
     portero COMMAND --help says more of a command.\n";
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
-const GROUPS: &[(&str, &[&str])] =
-    &[("Gateway", &["run", "check", "status"]), ("Events", &["events", "quarantine", "journal"]), ("Terminals", &[])];
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Gateway", &["run", "check", "status"]),
+    ("Events", &["events", "quarantine", "journal"]),
+    ("Terminals", &["simulate"]),
+    ("Centre", &["central"]),
+];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -66,6 +73,10 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
     Journal(journal::Args),
+    /// Play a terminal, so that a gateway can be tried without one
+    Simulate(simulate::Args),
+    /// Prepare the central PostgreSQL
+    Central(central::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints its error and chooses the exit code.
@@ -86,6 +97,8 @@ pub fn main() -> Exit {
         Command::Events(args) => events::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Central(args) => central::run(args),
     };
     result.unwrap_or_else(|error| {
         report(&error);
