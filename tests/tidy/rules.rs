@@ -53,7 +53,7 @@ fn target<'a>(source: &Source, named: &'a Named, floors: &[Floor]) -> Option<&'a
         "super" if supers >= source.depth() => named.segments.get(supers),
         _ => None,
     }?;
-    floors.iter().find(|f| f.module == next).map(|f| f.module).and_then(|_| Some(next.as_str()))
+    floors.iter().any(|f| f.module == next).then_some(next.as_str())
 }
 
 /// Imports only point down, never sideways.
