@@ -143,7 +143,7 @@ const LEFTOVERS: &[(&str, &str)] = &[
 ];
 
 /// Between two looks these may sleep.
-const POLLING_HELPERS: &[&str] = &["eventually", "wait_until", "poll_until"];
+const POLLING_HELPERS: &[&str] = &["eventually"];
 
 /// What may be at the top level beside dotfiles: fixed by the user, then what tools demand.
 const TOP_LEVEL: &[&str] = &[
