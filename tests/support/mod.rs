@@ -1,0 +1,51 @@
+//! What the integration tests stand on: a real broker, a real PostgreSQL, a vendor API that remembers, the real binary, a
+//! pseudo-terminal that can be unplugged. A test file says `mod support;` and takes what it needs.
+//!
+//! Must not: replace anything that can be had for real, skip a test because a service is missing (that is a failure, and
+//! `make deps` is the remedy), or leave a process behind.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
+pub mod gateway;
+pub mod mosquitto;
+pub mod postgres;
+pub mod process;
+pub mod pty;
+pub mod vendor;
+pub mod wait;
+
+pub use gateway::Gateway;
+pub use mosquitto::{Mosquitto, MosquittoOptions};
+pub use postgres::Postgres;
+pub use process::Process;
+pub use pty::Pty;
+pub use vendor::{Behaviour, Oracle, Reply, Request, VendorApi};
+pub use wait::{DEADLINE, eventually, eventually_async};
+
+/// How much of a long test is run: `PORTERO_TEST_SCALE`, 1 by default, 10 for a night.
+pub fn scale() -> u64 {
+    std::env::var("PORTERO_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
+/// A port on loopback that nobody listens on right now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A temporary directory on the disk that holds the build, not on a tmpfs: what is synced there is really synced.
+pub fn tempdir() -> tempfile::TempDir {
+    let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, std::path::PathBuf::from);
+    std::fs::create_dir_all(&base).unwrap();
+    tempfile::Builder::new().prefix("portero-").tempdir_in(base).unwrap()
+}
+
+/// The first of `names` that is found in `extra` directories or on the path.
+pub fn find_program(name: &str, extra: &[std::path::PathBuf]) -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<_> = extra.to_vec();
+    places.extend(std::env::split_paths(&path));
+    places.extend(["/usr/sbin", "/usr/local/sbin"].map(Into::into));
+    places.into_iter().map(|place| place.join(name)).find(|file| file.is_file()).unwrap_or_else(|| {
+        panic!("{name} is not installed: run `make deps`");
+    })
+}

@@ -1,0 +1,205 @@
+//! A real PostgreSQL server from the installed package, thrown away afterwards.
+//!
+//! Must not: touch a server of the machine, or be used to prove that PostgreSQL itself is durable (`fsync = off`).
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::wait::{DEADLINE, eventually};
+use super::{Process, find_program, free_port};
+
+/// The database that [`Postgres::url`] names.
+pub const DATABASE: &str = "attendance";
+
+/// A running server; killed and removed on drop.
+pub struct Postgres {
+    /// Where it listens, on loopback.
+    pub port: u16,
+    programs: PathBuf,
+    process: Option<Process>,
+    dir: tempfile::TempDir,
+}
+
+impl Postgres {
+    /// Starts one in which everybody on loopback is trusted, and waits until it answers.
+    pub fn start() -> Self {
+        Self::start_as("trust")
+    }
+
+    /// Starts one that asks everybody but `postgres` for a password.
+    pub fn start_with_passwords() -> Self {
+        Self::start_as("scram-sha-256")
+    }
+
+    fn start_as(method: &str) -> Self {
+        let programs = programs();
+        // Not under the build directory: root's home may be closed to the user that the server runs as.
+        let dir = tempfile::Builder::new().prefix("portero-pg-").tempdir().unwrap();
+        let template = template(&programs);
+        let data = dir.path().join("data");
+        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data));
+        let hba =
+            format!("local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
+        std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
+        if let Some((user, group)) = server_user() {
+            std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
+        }
+        let mut server = Self { port: free_port(), programs, process: None, dir };
+        server.start_again();
+        server
+    }
+
+    /// `postgresql://postgres@127.0.0.1:PORT/attendance`: the administrator.
+    pub fn url(&self) -> String {
+        self.url_as("postgres")
+    }
+
+    /// The same for another login.
+    pub fn url_as(&self, user: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{DATABASE}", self.port)
+    }
+
+    /// Stops it as a power cut would: no goodbye to clients, no checkpoint.
+    pub fn stop_immediate(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(rustix::process::Signal::QUIT);
+            process.wait(DEADLINE);
+        }
+    }
+
+    /// Starts it again on the same port with the same data.
+    pub fn start_again(&mut self) {
+        self.stop_immediate();
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let mut command = as_server_user(Command::new(self.programs.join("postgres")));
+        command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
+        command.args(["-k", self.dir.path().to_str().unwrap()]);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut process = Process::spawn(&mut command);
+        eventually("postgresql answers", DEADLINE, || {
+            assert!(process.running(), "postgresql ended: {}", self.log());
+            let mut ready = Command::new(self.programs.join("pg_isready"));
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+            ready.status().is_ok_and(|status| status.success())
+        });
+        self.process = Some(process);
+    }
+
+    /// Runs SQL as the administrator; answers rows as lines and columns with `|`, without headings. An error fails the
+    /// test.
+    #[track_caller]
+    pub fn psql(&self, sql: &str) -> String {
+        match self.try_psql(sql) {
+            Ok(text) => text,
+            Err(text) => panic!("psql: {text}\n{sql}"),
+        }
+    }
+
+    /// The same, answering an error as its text.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        let output = Command::new(self.programs.join("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", DATABASE, "-c", sql])
+            .args(["-h", self.dir.path().to_str().unwrap(), "-p", &self.port.to_string()])
+            .env("PGCONNECT_TIMEOUT", "10")
+            .output()
+            .map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// Small and fast. `fsync = off` still survives the death of the server, if not of the machine; `synchronous_commit` stays
+/// on, since without it a commit that was answered could be gone after a crash and look like our loss.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "fsync=off",
+    "full_page_writes=off",
+    "shared_buffers=16MB",
+    "min_wal_size=8MB",
+    "max_wal_size=128MB",
+    "max_connections=50",
+    "autovacuum=off",
+    "logging_collector=off",
+];
+
+/// Where the newest installed server keeps its programs.
+fn programs() -> PathBuf {
+    let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|list| list.filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin"))).collect())
+        .unwrap_or_default();
+    versions.sort_by_key(|path: &PathBuf| {
+        path.iter().rev().nth(1).and_then(|name| name.to_str()?.parse::<u32>().ok()).unwrap_or(0)
+    });
+    versions.reverse();
+    find_program("initdb", &versions).canonicalize().unwrap().parent().unwrap().to_owned()
+}
+
+/// A fresh cluster with an empty database, made once for each build directory and copied for each server.
+fn template(programs: &Path) -> PathBuf {
+    let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    std::fs::create_dir_all(&base).unwrap();
+    let version = programs.iter().rev().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    let template = base.join(format!("postgres-template-{version}-{uid}"));
+    if template.is_dir() {
+        return template;
+    }
+    let dir = tempfile::Builder::new().prefix("portero-pg-").tempdir().unwrap();
+    if let Some((user, group)) = server_user() {
+        std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
+    }
+    let data = dir.path().join("data");
+    let mut initdb = as_server_user(Command::new(programs.join("initdb")));
+    initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]);
+    run(initdb.arg("--wal-segsize=4").current_dir(dir.path()));
+    let mut single = as_server_user(Command::new(programs.join("postgres")));
+    single.args(["--single", "-F", "-D"]).arg(&data).arg("postgres").current_dir(dir.path());
+    let mut single = single.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut single.stdin.take().unwrap(), format!("CREATE DATABASE {DATABASE}\n").as_bytes())
+        .unwrap();
+    assert!(single.wait().unwrap().success(), "could not create the database");
+    // Several processes may race here: the first rename wins, the others throw theirs away.
+    let staged = base.join(format!("postgres-template-{}", std::process::id()));
+    run(Command::new("cp").arg("-a").arg(&data).arg(&staged));
+    if std::fs::rename(&staged, &template).is_err() {
+        let _ = std::fs::remove_dir_all(&staged);
+    }
+    template
+}
+
+/// The user and group that the server runs as: it refuses to run as root.
+fn server_user() -> Option<(u32, u32)> {
+    if !rustix::process::getuid().is_root() {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
+    let mut fields = line.expect("no user postgres: run `make deps`").split(':').skip(2);
+    let mut number = || fields.next().unwrap().parse().unwrap();
+    Some((number(), number()))
+}
+
+fn as_server_user(mut command: Command) -> Command {
+    if let Some((user, group)) = server_user() {
+        command.uid(user).gid(group);
+    }
+    command.current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
