@@ -9,6 +9,7 @@
 //! it with [`runtime`].
 
 pub mod output;
+pub mod simulate;
 
 pub use output::Output;
 
