@@ -19,6 +19,7 @@ pub mod events;
 pub mod journal;
 
 pub mod output;
+pub mod simulate;
 
 pub mod quarantine;
 
