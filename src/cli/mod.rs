@@ -19,11 +19,12 @@ pub mod events;
 pub mod journal;
 
 pub mod output;
-pub mod simulate;
 
 pub mod quarantine;
 
 pub mod run;
+
+pub mod simulate;
 
 pub mod status;
 
@@ -47,12 +48,16 @@ struct Cli {
 }
 
 /// Subcommands stand in groups; clap knows none, so they come as text after the options.
-const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}\nOptions:\n{options}\n\n\
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\nOptions:\n{options}\n\n\
     portero COMMAND --help says more of a command.\n";
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
-const GROUPS: &[(&str, &[&str])] =
-    &[("Gateway", &["run", "check", "status"]), ("Events", &["events", "quarantine", "journal"]), ("Terminals", &[])];
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Gateway", &["run", "check", "status"]),
+    ("Events", &["events", "quarantine", "journal"]),
+    ("Centre", &["central"]),
+    ("Terminals", &["simulate"]),
+];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -68,6 +73,10 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
     Journal(journal::Args),
+    /// Prepare the central PostgreSQL
+    Central(central::Args),
+    /// Play a terminal, so that a gateway can be tried without one
+    Simulate(simulate::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints its error and chooses the exit code.
@@ -88,6 +97,8 @@ pub fn main() -> Exit {
         Command::Events(args) => events::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Central(args) => central::run(args),
+        Command::Simulate(args) => simulate::run(args),
     };
     result.unwrap_or_else(|error| {
         report(&error);

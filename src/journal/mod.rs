@@ -378,6 +378,11 @@ impl Journal {
         todo!("journal")
     }
 
+    /// The journal's own id, hex: made with the file, never changed.
+    pub fn id(&self) -> String {
+        todo!("journal")
+    }
+
     /// Registers a terminal, or finds it again.
     pub async fn source(&self, source: Source) -> Result<SourceId, Error> {
         todo!("journal")
