@@ -48,7 +48,7 @@ struct Cli {
 }
 
 /// Subcommands stand in groups; clap knows none, so they come as text after the options.
-const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\nOptions:\n{options}\n\n\
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}\n\n\
     portero COMMAND --help says more of a command.\n";
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
