@@ -3,6 +3,7 @@
 //!
 //! A new sink adds a rig to `sinks/rigs.rs` and one `conformance!` line below.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![allow(unreachable_pub, reason = "the modules of one test")]
 
 mod support;
 

@@ -76,7 +76,10 @@ impl Rig for Api {
     }
 
     fn received(&self) -> BTreeMap<String, u32> {
-        self.0.oracle().stored.into_iter().collect()
+        let oracle = self.0.oracle();
+        assert_eq!(oracle.keys_with_different_bytes, Vec::<String>::new(), "the same key came with other bytes");
+        assert_eq!(oracle.requests_without_key, 0);
+        oracle.stored.into_iter().collect()
     }
 
     fn corrected(&self) -> Vec<String> {

@@ -263,3 +263,15 @@ impl<S: Sink> Sink for Counted<S> {
 pub async fn flight(world: &World, sink: &str) -> Option<Flight> {
     world.journal.sink(sink, Start::All).await.unwrap().flight
 }
+
+/// An event as a relay would hand it to a sink.
+pub fn record(seq: u64, event: Event) -> Record {
+    Record { seq: Seq(seq), event, provisional: false }
+}
+
+/// Sends a batch straight to a sink, mapped as a relay would.
+pub async fn send<S: Sink>(sink: &mut S, records: &[Record]) -> Outcome {
+    let flight =
+        sink.map(records, false).map(|(key, body)| Flight { key, seqs: records.iter().map(|r| r.seq).collect(), body });
+    sink.send(&Batch { records, corrections: false, flight: flight.as_ref() }).await
+}
