@@ -54,7 +54,7 @@ pub struct Redelivery {
 }
 
 /// Something to append.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Entry {
     /// An event, encoded by [`Prepared::new`] on the caller's thread.
     Event(Prepared),
@@ -83,7 +83,7 @@ pub enum Entry {
 }
 
 /// An event, encoded and digested, ready for the writer thread.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Prepared {
     id: EventId,
     body: Vec<u8>,
