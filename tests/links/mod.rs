@@ -11,7 +11,7 @@ use std::sync::Arc;
 use portero::clock::{Clock, SyncSource};
 use portero::decode::fields::{Field, Place, Rule};
 use portero::decode::{self, mqtt_face, mqtt_json, rdm6300};
-use portero::journal::{self, Journal, Query, Record};
+use portero::journal::{self, Journal, Record, Seq, Start};
 use portero::terminal::{
     Board, BrokerConfig, Config, ConnectConfig, Context, Endpoint, Identity, Link, LinkStatus, ListenConfig, MqttLink,
 };
@@ -74,8 +74,16 @@ impl Rig {
 
     /// Everything in the journal.
     pub async fn records(&self) -> Vec<Record> {
-        let query = Query { limit: 1_000_000, ..Query::default() };
-        self.context.journal.query(query).await.unwrap()
+        let probe = self.context.journal.sink("probe", Start::All).await.unwrap();
+        let mut records = Vec::new();
+        loop {
+            let after = records.last().map_or(Seq(0), |r: &Record| r.seq);
+            let more = self.context.journal.read_after(probe.id, after, 10_000, 64 << 20).await.unwrap();
+            if more.is_empty() {
+                return records;
+            }
+            records.extend(more);
+        }
     }
 
     /// The native sequences in the journal; each must be there once.
