@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::deliver::{self, StatusBoard};
+use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::Config;
 use crate::manage::status::Gateway;
@@ -174,6 +174,18 @@ impl Parts {
             clock: self.clock.clone(),
             shutdown: self.inflow.clone(),
             board: self.gateway.links.clone(),
+        }
+    }
+
+    fn relay_context(&self) -> relay::Context {
+        relay::Context {
+            journal: self.journal.clone(),
+            clock: self.clock.clone(),
+            shutdown: self.outflow.clone(),
+            // Half of the time: the links had a third, and the verdict must still be settled.
+            grace: Duration::from_secs(self.config.manage.shutdown_seconds) / 2,
+            board: self.gateway.relays.clone(),
+            pace: relay::Pace::default(),
         }
     }
 }

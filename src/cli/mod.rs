@@ -48,15 +48,15 @@ struct Cli {
 }
 
 /// Subcommands stand in groups; clap knows none, so they come as text after the options.
-const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}\nOptions:\n{options}\n\n\
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}\n\n\
     portero COMMAND --help says more of a command.\n";
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Gateway", &["run", "check", "status"]),
     ("Events", &["events", "quarantine", "journal"]),
-    ("Terminals", &["simulate"]),
     ("Centre", &["central"]),
+    ("Terminals", &["simulate"]),
 ];
 
 #[derive(Debug, Subcommand)]
@@ -73,10 +73,10 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
     Journal(journal::Args),
-    /// Play a terminal, so that a gateway can be tried without one
-    Simulate(simulate::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
+    /// Play a terminal, so that a gateway can be tried without one
+    Simulate(simulate::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints its error and chooses the exit code.
@@ -97,8 +97,8 @@ pub fn main() -> Exit {
         Command::Events(args) => events::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => journal::run(args),
-        Command::Simulate(args) => simulate::run(args),
         Command::Central(args) => central::run(args),
+        Command::Simulate(args) => simulate::run(args),
     };
     result.unwrap_or_else(|error| {
         report(&error);

@@ -141,7 +141,6 @@ impl<S: Sink> Relay<S> {
             nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)?;
             if std::mem::take(&mut nudged) {
                 self.nudges.mark_unchanged();
-                self.cursor.forget_ahead();
                 self.drain_aside().await?;
             }
             if self.shutdown.is_cancelled() {
@@ -184,6 +183,8 @@ impl<S: Sink> Relay<S> {
         let id = self.id;
         loop {
             let held = self.stored("read", |journal| async move { journal.held(id, rows).await }).await?;
+            // The journal has written down everything that we settled before it answered.
+            self.cursor.forget_ahead();
             if held.is_empty() {
                 break;
             }
@@ -456,7 +457,7 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    async fn wait(&self, delay: Duration) -> Result<(), Ended> {
+    async fn wait(&mut self, delay: Duration) -> Result<(), Ended> {
         tokio::select! {
             () = tokio::time::sleep(delay) => Ok(()),
             () = self.shutdown.cancelled() => Err(Ended::Shutdown),

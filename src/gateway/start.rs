@@ -1,4 +1,4 @@
-//! Starts relays and links, each under supervision. A new sink adds one arm here, a new kind of link another.
+//! Starts relays and links, each under supervision. A new kind of sink adds one arm here, a new kind of link another.
 //!
 //! Must not: wait for anything outside this machine (I8).
 
@@ -7,11 +7,53 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{Error, Parts, supervise};
+use crate::deliver::{self, Kind, Sink, api::Api, postgres::Postgres, relay};
 use crate::terminal::{self, Endpoint, Link};
 
-/// Starts one relay per sink, each with a position of its own (I9).
-pub(super) async fn relays(_parts: &Arc<Parts>, _relays: &mut JoinSet<()>) -> Result<(), Error> {
+/// Starts one relay per sink, each with a position of its own (I9). What can be told to be wrong without the network is
+/// told now.
+pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Result<(), Error> {
+    for config in &parts.config.sinks {
+        let failed = |source| Error::Sink { name: config.name.clone(), source };
+        match config.kind.clone() {
+            Kind::Api(api) => {
+                let clock = parts.clock.clone();
+                let make = move |name: &str| Api::new(name, api.clone(), clock.clone());
+                make(&config.name).map_err(failed)?;
+                keep(parts, relays, config, make);
+            }
+            Kind::Postgres(postgres) => {
+                let (clock, journal_id) = (parts.clock.clone(), parts.journal.id());
+                let make = move |name: &str| Postgres::new(name, &postgres, &journal_id, clock.clone());
+                make(&config.name).map_err(failed)?;
+                keep(parts, relays, config, make);
+            }
+        }
+    }
+    // Only now: a sink that is still configured must never look removed.
+    for config in &parts.config.sinks {
+        parts.journal.sink(&config.name, config.start).await?;
+    }
+    parts.journal.retain_sinks(parts.config.sinks.iter().map(|s| s.name.clone()).collect()).await?;
     Ok(())
+}
+
+fn keep<S, M>(parts: &Arc<Parts>, relays: &mut JoinSet<()>, config: &deliver::Config, make: M)
+where
+    S: Sink + Sync + 'static,
+    M: Fn(&str) -> Result<S, deliver::Error> + Send + Sync + 'static,
+{
+    let (shared, config, make) = (Arc::clone(parts), config.clone(), Arc::new(make));
+    relays.spawn(supervise::keep(config.name.clone(), parts.outflow.clone(), move || {
+        let (shared, config, make) = (Arc::clone(&shared), config.clone(), Arc::clone(&make));
+        async move {
+            let sink =
+                make(&config.name).inspect_err(|error| tracing::error!(sink = config.name, %error, "sink failed"));
+            let state = shared.journal.sink(&config.name, config.start).await;
+            let state = state.inspect_err(|error| tracing::error!(sink = config.name, %error, "journal failed"));
+            Some(relay::run(sink.ok()?, state.ok()?, shared.relay_context()))
+        }
+    }));
 }
 
 /// Starts one task per serial line and one per broker.

@@ -19,7 +19,7 @@ pub(super) struct Credential {
     auth: Auth,
     header: HeaderName,
     read: Option<(SecretString, HeaderValue)>,
-    read_at: Option<Instant>,
+    renewed_at: Option<Instant>,
 }
 
 impl Credential {
@@ -30,7 +30,7 @@ impl Credential {
             }
             _ => AUTHORIZATION,
         };
-        Ok(Self { auth, header, read: None, read_at: None })
+        Ok(Self { auth, header, read: None, renewed_at: None })
     }
 
     /// The header to send; reads the secret the first time. The error says what to mend.
@@ -46,10 +46,11 @@ impl Credential {
 
     /// After a 401: reads the secret again; true if it is another one now.
     pub(super) fn renewed(&mut self) -> bool {
-        let recent = self.read_at.is_some_and(|at| at.elapsed() < READ_AGAIN);
+        let recent = self.renewed_at.is_some_and(|at| at.elapsed() < READ_AGAIN);
         if self.auth == Auth::None || recent {
             return false;
         }
+        self.renewed_at = Some(Instant::now());
         let old = self.read.take();
         if self.load().is_err() {
             self.read = old;
@@ -73,7 +74,6 @@ impl Credential {
             Auth::Basic { password, .. } => password,
             Auth::ApiKey { key, .. } => key,
         };
-        self.read_at = Some(Instant::now());
         let secret = source.read().map_err(|e| e.to_string())?;
         let text = match &self.auth {
             Auth::None | Auth::ApiKey { .. } => secret.expose_secret().to_owned(),

@@ -49,9 +49,7 @@ fn set(root: &mut Table, name: &Rc<str>, text: &str) -> Result<(), Misnamed> {
         let known: Vec<&str> = TABLES.iter().chain(LISTS).copied().collect();
         return Err(Misnamed {
             found: format!("table \"{table}\""),
-            expected: format!("one of {}, then __ and the key", known.join(", "))
-                .to_uppercase()
-                .replace("ONE OF", "one of"),
+            expected: format!("one of {}, then __ and the key", known.join(", ").to_uppercase()),
             nearest: nearest(table, known).map(str::to_uppercase),
         });
     }

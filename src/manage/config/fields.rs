@@ -183,7 +183,7 @@ fn scalar(node: &Node) -> Option<String> {
 }
 
 /// `identity = ["device_time", "native_seq"]`: every name a field that is configured.
-pub(super) fn identity(reader: &Reader<'_>, rules: &[Rule]) -> Option<Vec<Field>> {
+pub(super) fn identity(reader: &Reader<'_>) -> Option<Vec<Field>> {
     const EXPECTED: &str = "a list of field names, for example [\"device_time\", \"native_seq\"]";
     let node = reader.get("identity")?;
     let Value::Array(items) = &node.value else {
@@ -194,11 +194,16 @@ pub(super) fn identity(reader: &Reader<'_>, rules: &[Rule]) -> Option<Vec<Field>
         reader.wrong("identity", node, &format!("{EXPECTED}; leave the key out for the default"));
         return None;
     }
+    // By name: a field that is written and wrong has its own message already.
+    let written = |field: Field| match reader.get("fields").map(|n| &n.value) {
+        Some(Value::Table(table)) => table.get(field.name()).is_some(),
+        _ => false,
+    };
     let mut fields = Vec::new();
     for item in items {
         let field = as_text(item).and_then(Field::from_name);
         match field {
-            Some(field) if rules.iter().any(|r| r.field == field) => fields.push(field),
+            Some(field) if written(field) => fields.push(field),
             Some(_) => reader.wrong("identity", item, "a field that stands under fields as well"),
             None => reader.wrong_word("identity", item, EXPECTED, Field::ALL.iter().map(|f| f.name())),
         }

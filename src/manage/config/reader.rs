@@ -117,12 +117,12 @@ impl<'a> Reader<'a> {
     /// Text, if the key is there.
     pub(super) fn text(&self, key: &'static str, expected: &str) -> Option<&'a str> {
         let node = self.get(key)?;
-        let text = as_text(node);
-        if text.is_none_or(str::is_empty) {
-            self.wrong(key, node, expected);
-            return None;
+        match as_text(node) {
+            Some("") => self.wrong(key, node, expected),
+            Some(text) => return Some(text),
+            None => self.wrong(key, node, &format!("text in quotes: {expected}")),
         }
-        text
+        None
     }
 
     /// Text that must be there.

@@ -110,7 +110,7 @@ pub(super) fn check(report: &Report<'_>, secrets: Secrets, credentials: Option<&
             )),
             SecretSource::Credential(_) | SecretSource::File(_) => match source.read() {
                 Ok(_) => continue,
-                Err(error) => Err(describe(&mut problem, format!("{source}: {error}"), remedy(source))),
+                Err(error) => Err(describe(&mut problem, error.to_string(), remedy(source))),
             },
         };
         match judged {

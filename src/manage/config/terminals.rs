@@ -71,8 +71,13 @@ pub(super) fn terminal(reader: Reader<'_>) -> Terminal {
             let owners: Vec<(&str, &str)> = owners.iter().map(|(key, owner)| (*key, owner.as_str())).collect();
             reader.finish(&owners);
         }
-        // Without a protocol nobody can say which keys are right.
-        None => drop(reader),
+        // Without a protocol nobody can say which of these are right; a key that no protocol has is wrong anyhow.
+        None => {
+            for (key, _) in OWNED {
+                let _ = reader.get(key);
+            }
+            reader.finish(&[]);
+        }
     }
     let (mut device, mut mqtt) = (None, None);
     let link = link.map(|read| {
@@ -223,8 +228,7 @@ fn mqtt(reader: Reader<'_>, protocol: Option<Protocol>) -> Option<ReadLink> {
         _ => {}
     }
     let topic_fails = topic.is_none() && (reader.get("topic").is_some() || protocol == Some(Protocol::MqttJson));
-    // A device id is often all digits, and easily written without quotes: say so instead of guessing leading zeros.
-    let id_expected = "the device's id as text in quotes, for example \"1026700\"";
+    let id_expected = "the device's id, for example \"1026700\"";
     let device_id = reader.text("device_id", id_expected).map(str::to_owned);
     let id_fails = reader.get("device_id").is_some_and(|n| as_text(n).is_none_or(str::is_empty));
     let default = if protocol == Some(Protocol::MqttFace) { 6 << 20 } else { 1 << 20 };
@@ -265,7 +269,7 @@ fn decoder(reader: &Reader<'_>, protocol: Protocol, device_id: Option<&str>) -> 
             {
                 reader.wrong("records", node, "a JSON pointer to an array, for example \"/records\"");
             }
-            let identity = fields::identity(reader, &fields);
+            let identity = fields::identity(reader);
             decode::Config::MqttJson(mqtt_json::Config { fields, records: records.map(str::to_owned), identity })
         }
         Protocol::MqttFace => decode::Config::MqttFace(mqtt_face::Config { device_id: device_id.map(str::to_owned) }),
@@ -303,7 +307,7 @@ fn serial_lines(reader: &Reader<'_>, gap_us: Option<u64>) -> serial_lines::Confi
     if config.fields.is_empty() && reader.get("fields").is_none() {
         reader.missing("fields", "where the values stand, for example fields.person = 2");
     }
-    config.identity = fields::identity(reader, &config.fields);
+    config.identity = fields::identity(reader);
     config.presence_gap_us = gap_us.unwrap_or(config.presence_gap_us);
     config
 }

@@ -33,6 +33,10 @@ const READ_KEEP: usize = 256 * 1024;
 /// Most bytes that may wait for a client before we stop reading from it.
 const MAX_OUTPUT: usize = 256 * 1024;
 
+/// Most pieces of [`READ_LARGE`] that are read from a connection that has ended: more than a socket buffer holds (4 MiB
+/// by the kernel's default, `tcp_rmem`).
+const MAX_LAST_READS: u32 = 128;
+
 /// How long the last acknowledgements may take when we close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -199,6 +203,12 @@ impl Client {
         }
     }
 
+    /// Reads what has arrived; `false` if that is nothing, or the connection has ended.
+    fn read_now(&mut self) -> bool {
+        self.input.reserve(READ_LARGE);
+        matches!(self.stream.try_read_buf(&mut self.input), Ok(1..))
+    }
+
     /// Takes every whole packet that there is room for.
     async fn parse(&mut self) -> Result<(), End> {
         if self.input.is_empty() {
@@ -350,13 +360,25 @@ impl Client {
     /// The end: what was read goes to the journal, the will speaks, the last acknowledgements leave.
     async fn finish(&mut self, end: &End) {
         let taken_over = self.ticket.taken_over.clone();
+        // After a refusal nothing that follows can be trusted; else every whole packet that has arrived still counts: a
+        // client that sends at QoS 0 and leaves does not send again.
+        let mut rest = matches!(end, End::Lost(_) | End::TakenOver);
+        let mut left = MAX_LAST_READS;
         loop {
-            // After a refusal nothing that follows can be trusted; else every whole packet still counts.
-            if matches!(end, End::Lost(_)) && self.parse().await.is_err() {
-                self.stalled = false;
+            if matches!(end, End::Lost(_)) {
+                // Nobody hears it, and it must not count as room.
+                self.output.clear();
+            }
+            if rest {
+                let more = left > 0 && self.wants_input() && self.read_now();
+                left -= u32::from(more);
+                rest = self.parse().await.is_ok() && (more || self.stalled);
             }
             self.pipeline.submit();
-            if self.pipeline.is_idle() && !(self.stalled && matches!(end, End::Lost(_))) {
+            if rest && self.pipeline.has_room() && !self.stalled {
+                continue;
+            }
+            if self.pipeline.is_idle() {
                 break;
             }
             tokio::select! {
