@@ -1,10 +1,41 @@
-//! A vendor's REST API.
+//! A vendor's REST API: one request per event or batch, with an idempotency key.
+//!
+//! Must not: retry by itself (the relay does, with the same bytes), follow a redirect, go through a proxy from the
+//! environment, read an answer without bound, or log a body, a URL or a credential.
+
+mod credential;
+
+mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use sha2::{Digest as _, Sha256};
+
+use self::credential::Credential;
+use super::{Batch, Error, Outcome, Sink, trust};
+use crate::clock::Clock;
+use crate::event::json;
+use crate::journal::Record;
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
+
+/// A connection must stand within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An idle connection is closed by us after this time, before common servers and load balancers (60 s) close it on their
+/// side: a request on a connection that is just being closed has an unknown outcome.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
+const DEAD_LINK: Duration = Duration::from_secs(15);
+
+/// Longest answer that is read, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A body in the journal grows to at most about this many times its size as JSON.
+const JSON_GROWTH: usize = 8;
 
 /// `type = "api"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,4 +84,205 @@ pub enum Auth {
         /// Its value.
         key: SecretSource,
     },
+}
+
+/// The sink.
+pub struct Api {
+    name: String,
+    config: Config,
+    method: reqwest::Method,
+    client: reqwest::Client,
+    headers: HeaderMap,
+    credential: Credential,
+    clock: Clock,
+    /// What the server has shown to be too much (413), smaller than the configured batch from then on.
+    rows: usize,
+}
+
+impl Api {
+    /// Prepares the client; opens no connection and reads no secret.
+    pub fn new(name: &str, config: Config, clock: Clock) -> Result<Self, Error> {
+        let url = reqwest::Url::parse(&config.url).map_err(|e| Error::Address(format!("url is not a URL: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Error::Address("url must begin with https:// or http://".to_owned()));
+        }
+        let method = match config.method.as_str() {
+            "POST" => reqwest::Method::POST,
+            "PUT" => reqwest::Method::PUT,
+            "PATCH" => reqwest::Method::PATCH,
+            other => return Err(Error::Address(format!("method '{other}' is not one of POST, PUT, PATCH"))),
+        };
+        let tls = crate::tls::client_config(config.tls, config.ca_file.as_deref())?;
+        let client = reqwest::Client::builder()
+            // Checked by type: our rustls and reqwest's must be the same release.
+            .tls_backend_preconfigured((*tls).clone())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(config.timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(1)
+            .tcp_nodelay(true)
+            .tcp_user_timeout(DEAD_LINK)
+            .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| Error::Http(e.without_url().to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (header, value) in &config.headers {
+            let failed = || Error::Header(header.clone());
+            let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| failed())?;
+            headers.insert(header, HeaderValue::from_str(value).map_err(|_| failed())?);
+        }
+        let credential = Credential::new(config.auth.clone())?;
+        let rows = config.batch.max(1);
+        Ok(Self { name: name.to_owned(), method, client, headers, credential, clock, rows, config })
+    }
+
+    async fn request(&mut self, key: &str, body: Vec<u8>, sent: usize) -> Result<Answer, Outcome> {
+        let mut headers = self.headers.clone();
+        if let Some((name, value)) = self.credential.header().map_err(|reason| Outcome::Blocked { reason })? {
+            headers.insert(name, value);
+        }
+        let key = HeaderValue::from_str(key)
+            .map_err(|_| Outcome::Blocked { reason: "the idempotency key cannot be a header".to_owned() })?;
+        headers.insert(HeaderName::from_static("idempotency-key"), key);
+        let request = self.client.request(self.method.clone(), &self.config.url).headers(headers).body(body);
+        let mut response = request.send().await.map_err(|e| self.failed(e))?;
+        let text = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (retry_after, date) = (text(RETRY_AFTER), text(DATE));
+        let mut answer =
+            Answer { status: response.status().as_u16(), retry_after, date, body: Vec::new(), complete: true, sent };
+        loop {
+            match response.chunk().await {
+                Ok(None) => return Ok(answer),
+                Ok(Some(chunk)) => {
+                    let room = MAX_ANSWER - answer.body.len();
+                    answer.body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+                    if chunk.len() > room {
+                        answer.complete = false;
+                        return Ok(answer);
+                    }
+                }
+                // A refusal is a refusal even if its explanation broke off; a success must be whole.
+                Err(_) if !response.status().is_success() => {
+                    answer.complete = false;
+                    return Ok(answer);
+                }
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
+    }
+
+    /// No answer, or half of one: the outcome is unknown, and the same bytes go again.
+    fn failed(&self, error: reqwest::Error) -> Outcome {
+        let error = error.without_url();
+        if let Some(problem) = trust::certificate_problem(&error) {
+            return trust::outcome(problem, self.clock.now().synchronised);
+        }
+        let reason = if error.is_timeout() {
+            if error.is_connect() { "no connection in time" } else { "no answer in time" }
+        } else if error.is_dns() {
+            "the host name of the sink cannot be resolved"
+        } else if error.is_connect() {
+            "no connection"
+        } else {
+            "the connection broke before the answer was complete"
+        };
+        let mut reason = reason.to_owned();
+        if let Some(cause) = root_io(&error) {
+            reason = format!("{reason}: {cause}");
+        }
+        Outcome::Retry { reason, after: None }
+    }
+}
+
+/// The operating system's word, for example "connection refused".
+fn root_io(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind()).filter(|kind| *kind != std::io::ErrorKind::Other);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    retry_after: Option<String>,
+    date: Option<String>,
+    body: Vec<u8>,
+    complete: bool,
+    sent: usize,
+}
+
+impl Sink for Api {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn limits(&self) -> (usize, usize) {
+        (self.rows, (self.config.max_body_bytes / JSON_GROWTH).max(1))
+    }
+
+    fn map(&self, records: &[Record], corrections: bool) -> Option<(String, Vec<u8>)> {
+        let write = if corrections { json::write_correction } else { json::write };
+        let mut body = Vec::with_capacity(records.len() * 768 + 2);
+        if let ([record], 0 | 1) = (records, self.config.batch) {
+            write(&record.event, &mut body);
+        } else {
+            for record in records {
+                body.push(if body.is_empty() { b'[' } else { b',' });
+                write(&record.event, &mut body);
+            }
+            body.push(b']');
+        }
+        Some((key(records), body))
+    }
+
+    async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
+        let sent = batch.records.len();
+        let (key, body) = match batch.flight {
+            Some(flight) => (flight.key.clone(), flight.body.clone()),
+            // `map` always gives one.
+            None => self.map(batch.records, batch.corrections).unwrap_or_default(),
+        };
+        if body.len() > self.config.max_body_bytes {
+            let reason = "the body is larger than max_body_bytes".to_owned();
+            return Outcome::Refused { reason, answer: format!("{} bytes", body.len()) };
+        }
+        let mut outcome = self.request(&key, body.clone(), sent).await;
+        // A credential may have been renewed on disk: read it again, and if it is another one, try once more at once.
+        if matches!(&outcome, Ok(answer) if answer.status == 401) && self.credential.renewed() {
+            outcome = self.request(&key, body, sent).await;
+        }
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(outcome) => return outcome,
+        };
+        if answer.status == 413 && sent > 1 {
+            self.rows = self.rows.min(sent.div_ceil(2));
+        }
+        rules::judge(&answer, self.clock.now().wall, self.credential.value())
+    }
+}
+
+/// The event's id for a lone event, else the first 16 bytes of SHA-256 over the ids in order, hex.
+fn key(records: &[Record]) -> String {
+    use std::fmt::Write as _;
+    if let [record] = records {
+        return record.event.id.to_string();
+    }
+    let mut digest = Sha256::new();
+    for record in records {
+        digest.update(record.event.id.0);
+    }
+    digest.finalize().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -3,12 +3,24 @@
 //! Must not: know a terminal, touch SQLite, let one sink wait for another (I9), or take anything for success that was
 //! not declared as success.
 
+mod answer;
+
 pub mod api;
+
+pub mod central;
+
+mod complaint;
+
+mod plan;
 
 pub mod postgres;
 
 pub mod relay;
 
+mod trust;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::journal::{Record, Start};
@@ -120,4 +132,57 @@ pub struct RelayStatus {
     pub error: Option<String>,
     /// Last success.
     pub last_delivery: Option<crate::event::UtcMicros>,
+}
+
+/// A shared board on which relays write how they are and from which `status` reads.
+#[derive(Clone, Default)]
+pub struct StatusBoard(Arc<Mutex<BTreeMap<String, RelayStatus>>>);
+
+impl StatusBoard {
+    /// Changes the status of one relay, making it if it is new. Called once per batch or change, never once per event.
+    pub fn update(&self, name: &str, change: impl FnOnce(&mut RelayStatus)) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = board.entry(name.to_owned()).or_insert_with(|| RelayStatus {
+            name: name.to_owned(),
+            state: "idle",
+            ..RelayStatus::default()
+        });
+        change(status);
+    }
+
+    /// Everything, by name.
+    pub fn read(&self) -> Vec<RelayStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// Why a sink can't be made, or the central schema not applied. What goes wrong while sending is an [`Outcome`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL or the method is unusable.
+    #[error("{0}")]
+    Address(String),
+    /// Plain text to another machine.
+    #[error(
+        "tls = \"disable\" is for loopback and unix sockets only; set tls = \"require\" (and ca_file for an own CA)"
+    )]
+    Plain,
+    /// No TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+    /// A header can't be sent.
+    #[error("header '{0}' cannot be sent: letters, digits and hyphens in the name, visible ASCII in the value")]
+    Header(String),
+    /// The HTTP client can't be built.
+    #[error("cannot build the HTTP client: {0}")]
+    Http(String),
+    /// A secret can't be read.
+    #[error(transparent)]
+    Secret(#[from] crate::secret::Error),
+    /// The database can't be reached, or it refused the login.
+    #[error("cannot connect to the database: {0}")]
+    Connect(String),
+    /// The database refused the schema.
+    #[error("the database refused the schema: {0}")]
+    Refused(String),
 }

@@ -1,1 +1,480 @@
 //! The loop that serves one sink: read, send, settle, back off, isolate poison.
+//!
+//! Must not: be woken by a timer while the sink works, share anything with another relay but the journal (I9), change the
+//! bytes of a try that may have left (the batch in flight is on disk before its first byte goes), or move on before the
+//! journal has taken the verdicts (I2).
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::complaint::Complaint;
+use super::plan::{Cursor, Round, Span, Step};
+use super::{Batch, Outcome, Sink, StatusBoard};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
+
+/// How fast a relay tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// First and longest delay after the sink's fault (`base`, `cap` of [`Backoff`]).
+    pub retry: (Duration, Duration),
+    /// First and longest delay between probes while it is our fault.
+    pub probe: (Duration, Duration),
+}
+
+impl Default for Pace {
+    /// Half a second doubling to five minutes; probes half a minute doubling to five.
+    fn default() -> Self {
+        let cap = Duration::from_secs(300);
+        Self { retry: (Duration::from_millis(500), cap), probe: (Duration::from_secs(30), cap) }
+    }
+}
+
+/// What every relay needs.
+#[derive(Clone)]
+pub struct Context {
+    /// Where events come from.
+    pub journal: Journal,
+    /// What time it is.
+    pub clock: Clock,
+    /// Cancelled when the gateway stops.
+    pub shutdown: CancellationToken,
+    /// How long a request that is under way may still take after that.
+    pub grace: Duration,
+    /// Where relays say how they are.
+    pub board: StatusBoard,
+    /// How fast to try again.
+    pub pace: Pace,
+}
+
+/// Serves one sink until shutdown or until the journal closes. `state` comes from [`Journal::sink`].
+///
+/// Dropping the future is safe at any point: what was sent and not settled is sent again with the same key and bytes.
+pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
+    let name = sink.name().to_owned();
+    let span = tracing::info_span!("relay", sink = %name);
+    let Context { journal, clock, shutdown, grace, board, pace } = context;
+    let mut relay = Relay {
+        head: journal.head(),
+        nudges: journal.nudges(),
+        sink,
+        name,
+        id: state.id,
+        journal,
+        clock,
+        shutdown,
+        grace,
+        board,
+        cursor: Cursor::new(state.position),
+        prefetched: None,
+        retry: Backoff::new(pace.retry.0, pace.retry.1),
+        probe: Backoff::new(pace.probe.0, pace.probe.1),
+        failing: Complaint::default(),
+        poison: Complaint::default(),
+        storage: Complaint::default(),
+    };
+    relay.show("idle", None);
+    // Both ways to end are ordinary; the journal says itself why it closed.
+    let _: Result<(), Ended> = relay.work(state.flight).instrument(span).await;
+}
+
+/// Why the loop ends.
+#[derive(Debug)]
+enum Ended {
+    Shutdown,
+    JournalClosed,
+}
+
+/// Which events a round carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// The batch that was in flight at the last stop.
+    Resumed,
+    /// Released from quarantine, behind the position.
+    Held,
+    /// Corrections: settled on their own, never counted as events.
+    Corrections,
+    /// After the position.
+    New,
+}
+
+/// The next batch, read while the one before it was on its way.
+struct Prefetched {
+    after: Seq,
+    nudge: u64,
+    records: Vec<Record>,
+}
+
+struct Relay<S> {
+    sink: S,
+    name: String,
+    id: SinkId,
+    journal: Journal,
+    head: watch::Receiver<Seq>,
+    nudges: watch::Receiver<u64>,
+    clock: Clock,
+    shutdown: CancellationToken,
+    grace: Duration,
+    board: StatusBoard,
+    cursor: Cursor,
+    prefetched: Option<Prefetched>,
+    retry: Backoff,
+    probe: Backoff,
+    failing: Complaint,
+    poison: Complaint,
+    storage: Complaint,
+}
+
+impl<S: Sink> Relay<S> {
+    async fn work(&mut self, flight: Option<Flight>) -> Result<(), Ended> {
+        if let Some(flight) = flight {
+            self.resume(flight).await?;
+        }
+        // Held events and corrections of an earlier run wait without a nudge.
+        let mut nudged = true;
+        loop {
+            nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)?;
+            if std::mem::take(&mut nudged) {
+                self.nudges.mark_unchanged();
+                self.cursor.forget_ahead();
+                self.drain_aside().await?;
+            }
+            if self.shutdown.is_cancelled() {
+                return Err(Ended::Shutdown);
+            }
+            let records = self.next_batch().await?;
+            if records.is_empty() {
+                tokio::select! {
+                    changed = self.head.changed() => changed.map_err(|_| Ended::JournalClosed)?,
+                    changed = self.nudges.changed() => { changed.map_err(|_| Ended::JournalClosed)?; nudged = true; }
+                    () = self.shutdown.cancelled() => return Err(Ended::Shutdown),
+                }
+            } else {
+                self.deliver(&records, Lane::New, None).await?;
+            }
+        }
+    }
+
+    /// The batch whose answer was lost at the last stop: exactly those bytes and that key.
+    async fn resume(&mut self, flight: Flight) -> Result<(), Ended> {
+        let records = self
+            .stored("read", |journal| {
+                let seqs = flight.seqs.clone();
+                async move { journal.read(seqs).await }
+            })
+            .await?;
+        if records.len() == flight.seqs.len() && !records.is_empty() {
+            tracing::info!(count = records.len(), "sending the batch in flight again");
+            self.deliver(&records, Lane::Resumed, Some(flight)).await
+        } else {
+            // Only a journal from another hand can get here: events are not pruned before they are settled.
+            tracing::warn!(count = flight.seqs.len(), "the batch in flight names events that are gone");
+            Ok(())
+        }
+    }
+
+    /// Released events first, then corrections, until there are none.
+    async fn drain_aside(&mut self) -> Result<(), Ended> {
+        let (rows, _) = self.sink.limits();
+        let id = self.id;
+        loop {
+            let held = self.stored("read", |journal| async move { journal.held(id, rows).await }).await?;
+            if held.is_empty() {
+                break;
+            }
+            self.deliver(&held, Lane::Held, None).await?;
+        }
+        loop {
+            let corrections = self.stored("read", |journal| async move { journal.corrections(id, rows).await }).await?;
+            if corrections.is_empty() {
+                return Ok(());
+            }
+            // A sink with idempotency keys gets them one by one: the key is then the correction's own id and the same
+            // again after a crash, without a row for it. Corrections are rare.
+            let keyed = corrections.first().is_some_and(|c| self.sink.map(std::slice::from_ref(c), true).is_some());
+            for part in corrections.chunks(if keyed { 1 } else { corrections.len() }) {
+                self.deliver(part, Lane::Corrections, None).await?;
+            }
+        }
+    }
+
+    /// New events after the cursor; empty if there are none.
+    async fn next_batch(&mut self) -> Result<Vec<Record>, Ended> {
+        if let Some(ready) = self.prefetched.take() {
+            // A provisional event read before a nudge may have got its right time since.
+            let stale = ready.nudge != *self.nudges.borrow() && ready.records.iter().any(|r| r.provisional);
+            if ready.after == self.cursor.at() && !stale && !ready.records.is_empty() {
+                return Ok(ready.records);
+            }
+        }
+        let head = *self.head.borrow_and_update();
+        let (rows, bytes) = self.sink.limits();
+        let id = self.id;
+        loop {
+            let after = self.cursor.at();
+            if head <= after {
+                return Ok(Vec::new());
+            }
+            let mut records =
+                self.stored("read", |journal| async move { journal.read_after(id, after, rows, bytes).await }).await?;
+            let Some(last) = records.last().map(|r| r.seq) else {
+                self.cursor.skip_to(head);
+                return Ok(records);
+            };
+            if self.cursor.is_ahead() {
+                records.retain(|r| !self.cursor.is_settled(r.seq));
+            }
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            self.cursor.skip_to(last);
+        }
+    }
+
+    /// Sends a batch until every event in it is settled, or until the sink keeps some of it.
+    async fn deliver(&mut self, records: &[Record], lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
+        let mut round = Round::new(records.len());
+        while let Some(span) = round.next() {
+            let part = records.get(span.start..span.end).unwrap_or_default();
+            let flight = match flight.take() {
+                Some(flight) => Some(flight),
+                None => self.take_off(part, lane).await?,
+            };
+            self.fly(part, lane, flight, span, &mut round).await?;
+        }
+        if lane == Lane::New {
+            let seqs: Vec<Seq> = records.iter().map(|r| r.seq).collect();
+            self.cursor.advance(&seqs, round.settled());
+        }
+        if round.kept() {
+            let delay = self.retry.next(None);
+            tracing::debug!(delay_ms = millis(delay), "the sink took a part of the batch");
+            self.wait(delay).await?;
+        }
+        Ok(())
+    }
+
+    /// Maps a batch and, unless a crash could not change its key or bytes, keeps it on disk before the first byte leaves.
+    async fn take_off(&mut self, part: &[Record], lane: Lane) -> Result<Option<Flight>, Ended> {
+        let Some((key, body)) = self.sink.map(part, lane == Lane::Corrections) else { return Ok(None) };
+        let flight = Flight { key, seqs: part.iter().map(|r| r.seq).collect(), body };
+        if lane != Lane::Corrections && (part.len() > 1 || part.iter().any(|r| r.provisional)) {
+            let id = self.id;
+            self.stored("launch", |journal| {
+                let flight = flight.clone();
+                async move { journal.launch(id, flight).await }
+            })
+            .await?;
+        }
+        Ok(Some(flight))
+    }
+
+    /// Sends the same bytes until the sink has answered for them.
+    async fn fly(
+        &mut self,
+        part: &[Record],
+        lane: Lane,
+        flight: Option<Flight>,
+        mut span: Span,
+        round: &mut Round,
+    ) -> Result<(), Ended> {
+        loop {
+            span.attempts = span.attempts.saturating_add(1);
+            if self.retry.attempt() == 0 && self.probe.attempt() == 0 {
+                self.show("sending", None);
+            }
+            let batch = Batch { records: part, corrections: lane == Lane::Corrections, flight: flight.as_ref() };
+            let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+            let (delay, reason) = match round.judge(span, outcome) {
+                Step::Settle(settlements) => {
+                    self.recovered();
+                    return self.settle(part, span.start, lane, settlements).await;
+                }
+                Step::Split => {
+                    self.recovered();
+                    tracing::debug!(count = span.len(), "batch refused, splitting it");
+                    return Ok(());
+                }
+                Step::Again { reason, after } => {
+                    let delay = self.retry.next(after);
+                    if let Some(count) = self.failing.raise(&reason, Instant::now()) {
+                        let attempt = self.retry.attempt();
+                        tracing::warn!(reason, count, attempt, delay_ms = millis(delay), "delivery failed, retrying");
+                    }
+                    self.show("retrying", Some(&reason));
+                    (delay, reason)
+                }
+                Step::Probe { reason } => {
+                    let delay = self.probe.next(None);
+                    if let Some(count) = self.failing.raise(&reason, Instant::now()) {
+                        tracing::error!(
+                            reason,
+                            count,
+                            delay_ms = millis(delay),
+                            "delivery blocked until this is mended"
+                        );
+                    }
+                    self.show("blocked", Some(&reason));
+                    (delay, reason)
+                }
+            };
+            tracing::debug!(reason, attempt = span.attempts, delay_ms = millis(delay), "waiting before the next try");
+            self.wait(delay).await?;
+        }
+    }
+
+    /// One try, and meanwhile the next full batch is read. After shutdown the try may still take the grace period.
+    async fn send(&mut self, batch: Batch<'_>, prefetch: bool) -> Result<Outcome, Ended> {
+        let (rows, bytes) = self.sink.limits();
+        let last = batch.records.last().map_or(Seq(0), |r| r.seq);
+        let waiting = self.head.borrow().0.saturating_sub(last.0);
+        let wanted = prefetch && self.prefetched.is_none() && waiting >= rows as u64 && !self.cursor.is_ahead();
+        let (journal, id, nudge) = (self.journal.clone(), self.id, *self.nudges.borrow());
+        let read = async {
+            if !wanted {
+                return None;
+            }
+            // A failure here is met again, and reported, by the ordinary read.
+            let records = journal.read_after(id, last, rows, bytes).await.ok()?;
+            Some(Prefetched { after: last, nudge, records })
+        };
+        let both = futures_util::future::join(self.sink.send(&batch), read);
+        let (shutdown, grace) = (&self.shutdown, self.grace);
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            (outcome, read) = both => {
+                if read.is_some() {
+                    self.prefetched = read;
+                }
+                Ok(outcome)
+            }
+            () = late => Err(Ended::Shutdown),
+        }
+    }
+
+    /// Hands the verdicts to the journal; does not go on before it has taken them.
+    async fn settle(
+        &mut self,
+        part: &[Record],
+        start: usize,
+        lane: Lane,
+        settlements: Vec<(usize, Settlement)>,
+    ) -> Result<(), Ended> {
+        let mut verdicts = Vec::with_capacity(settlements.len());
+        let (mut delivered, mut quarantined) = (0u64, 0u64);
+        for (index, settlement) in settlements {
+            let Some(record) = index.checked_sub(start).and_then(|i| part.get(i)) else { continue };
+            if let Settlement::Quarantined { reason, .. } = &settlement {
+                quarantined += 1;
+                if let Some(count) = self.poison.raise(reason, Instant::now()) {
+                    let (seq, event_id) = (record.seq.0, record.event.id);
+                    match lane {
+                        Lane::Corrections => {
+                            tracing::warn!(seq, %event_id, reason, count, "correction refused for good")
+                        }
+                        _ => tracing::warn!(seq, %event_id, reason, count, "event quarantined"),
+                    }
+                }
+            } else {
+                delivered += 1;
+            }
+            verdicts.push((record.seq, settlement));
+        }
+        let id = self.id;
+        if lane == Lane::Corrections {
+            let seqs: Vec<Seq> = verdicts.into_iter().map(|(seq, _)| seq).collect();
+            self.stored("settle", |journal| {
+                let seqs = seqs.clone();
+                async move { journal.settle_corrections(id, seqs).await }
+            })
+            .await?;
+        } else {
+            // What was read aside is read again by the journal's own view, so that view must be up to date.
+            let when = if lane == Lane::New { When::Lazy } else { When::Now };
+            self.stored("settle", |journal| {
+                let verdicts = verdicts.clone();
+                async move { journal.settle(id, verdicts, when).await }
+            })
+            .await?;
+        }
+        tracing::debug!(count = delivered, "delivered");
+        if lane != Lane::Corrections {
+            let now = self.clock.now().wall;
+            self.board.update(&self.name, |status| {
+                status.delivered += delivered;
+                status.quarantined += quarantined;
+                if delivered > 0 {
+                    status.last_delivery = Some(now);
+                }
+            });
+        }
+        self.show("idle", None);
+        Ok(())
+    }
+
+    /// Asks the journal until it answers: a verdict that was lost here would leave its event pending for ever.
+    async fn stored<T, F>(&mut self, what: &'static str, ask: impl Fn(Journal) -> F) -> Result<T, Ended>
+    where
+        F: Future<Output = Result<T, journal::Error>>,
+    {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        loop {
+            match ask(self.journal.clone()).await {
+                Ok(answer) => {
+                    if let Some(count) = self.storage.clear() {
+                        tracing::info!(count, "the journal answers again");
+                    }
+                    return Ok(answer);
+                }
+                Err(journal::Error::Closed) => return Err(Ended::JournalClosed),
+                Err(error) => {
+                    if let Some(count) = self.storage.raise(&error.to_string(), Instant::now()) {
+                        tracing::error!(%error, reason = what, count, "the journal refuses, delivery waits");
+                    }
+                    self.show("retrying", Some(&error.to_string()));
+                    self.wait(backoff.next(None)).await?;
+                }
+            }
+        }
+    }
+
+    /// The sink answered: whatever it said, it is there.
+    fn recovered(&mut self) {
+        self.retry.reset();
+        self.probe.reset();
+        if let Some(count) = self.failing.clear() {
+            tracing::info!(count, "delivery works again");
+        }
+    }
+
+    async fn wait(&self, delay: Duration) -> Result<(), Ended> {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => Ok(()),
+            () = self.shutdown.cancelled() => Err(Ended::Shutdown),
+        }
+    }
+
+    fn show(&self, state: &'static str, error: Option<&str>) {
+        let attempt = self.retry.attempt().max(self.probe.attempt());
+        self.board.update(&self.name, |status| {
+            status.state = state;
+            status.attempt = attempt;
+            if status.error.as_deref() != error {
+                status.error = error.map(str::to_owned);
+            }
+        });
+    }
+}
+
+fn millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+}

@@ -9,6 +9,15 @@ use super::{Credential, Event, Methods, Person, Place, UtcMicros};
 
 /// Appends the event as one JSON object, without a line end.
 pub fn write(event: &Event, out: &mut Vec<u8>) {
+    write_as(event, event.reading.kind.unwrap_or(super::Kind::Unknown).as_str(), out);
+}
+
+/// Appends a correction for a sink that tells records apart by `kind`: the same object with the kind `correction`.
+pub fn write_correction(event: &Event, out: &mut Vec<u8>) {
+    write_as(event, "correction", out);
+}
+
+fn write_as(event: &Event, kind: &str, out: &mut Vec<u8>) {
     let reading = &event.reading;
     let times = &event.times;
     let mut o = Object::open(out);
@@ -21,7 +30,7 @@ pub fn write(event: &Event, out: &mut Vec<u8>) {
     o.text("protocol", &event.source.protocol);
     o.maybe("channel", reading.channel.as_deref());
     o.maybe("origin", reading.origin.map(super::Origin::as_str));
-    o.text("kind", reading.kind.unwrap_or(super::Kind::Unknown).as_str());
+    o.text("kind", kind);
     o.maybe("outcome", reading.outcome.map(super::Outcome::as_str));
     o.maybe("denial_reason", reading.denial_reason.map(super::DenialReason::as_str));
     o.maybe("vendor_code", reading.vendor_code.as_deref());
