@@ -181,7 +181,7 @@ fn a_path_of_the_writers_machine_is_found() {
 #[test]
 fn a_make_target_that_does_not_exist_is_found() {
     let makefile = "help: ## list\n\t@echo hi\ntest: deps ## all\n";
-    let page = "make peace\n```sh\nmake test\n$ make fly DEMO_ARGS=--keep  # up\n```\nmake love\n";
+    let page = "make peace\n```sh\nmake test\n$ make fly DEMO_ARGS='--keep so'  # up\n```\nmake love\n";
     assert_eq!(rules::make_targets("README.md", page, makefile), ["README.md: make fly is not in the Makefile"]);
 }
 
