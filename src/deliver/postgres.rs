@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use self::link::{Endpoint, Link};
@@ -86,9 +87,12 @@ impl Postgres {
             Some(link) => link,
             None => self.endpoint.connect().await?,
         };
-        let Err(error) = self.insert(&link.client, batch.records, batch.corrections).await else {
-            self.link = Some(link);
-            return Ok(());
+        let error = match self.insert(&link.client, batch.records, batch.corrections).await {
+            Ok(sound) => {
+                self.link = sound.then_some(link);
+                return Ok(());
+            }
+            Err(error) => error,
         };
         let outcome = verdict::outcome(&error, self.endpoint.synchronised());
         // The server said no and the connection is sound, but may still stand in a failed transaction.
@@ -99,43 +103,54 @@ impl Postgres {
         Err(outcome)
     }
 
+    /// Inserts in one transaction. Answers whether the connection is still sound afterwards.
     async fn insert(
         &mut self,
         client: &Client,
         records: &[Record],
         corrections: bool,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<bool, tokio_postgres::Error> {
         let table = if corrections { Table::Correction } else { Table::Event };
-        let columns = Columns::new(records, &self.journal_id);
-        let copied = match self.no_copy || corrections || records.len() < COPY_ROWS {
-            true => None,
-            false => match copy(client, &columns, self.timeout).await {
-                Ok(inserted) => Some(inserted),
-                // No right to make a temporary table; a missing right on the table itself shows again below.
-                Err(e) if e.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    client.batch_execute("ROLLBACK").await?;
-                    self.no_copy = true;
-                    None
-                }
-                Err(e) => return Err(e),
-            },
-        };
-        let inserted = match copied {
+        let journal_id = self.journal_id.clone();
+        let columns = Columns::new(records, &journal_id);
+        let inserted = match self.try_copy(client, &columns, table).await? {
             Some(inserted) => inserted,
             None => in_transaction(client, table.insert(), &columns.parameters(table), self.timeout).await?,
         };
-        if !corrections && inserted < records.len() as u64 {
-            // Best effort: the rows themselves are safe, and an older schema may lack the function.
-            let conflicts = in_transaction(client, rows::CONFLICTS, &columns.identities(), self.timeout).await;
-            if let Err(error) = conflicts {
-                let code = error.code().map_or("", |c| c.code()).to_owned();
+        if corrections || inserted >= records.len() as u64 {
+            return Ok(true);
+        }
+        // Best effort: the rows themselves are committed, and an older schema may lack the function.
+        match in_transaction(client, rows::CONFLICTS, &columns.identities(), self.timeout).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let code = error.code().map_or("", |c| c.code());
                 tracing::debug!(reason = code, "conflicts could not be recorded at the centre");
-                if error.as_db_error().is_none() {
-                    return Err(error);
-                }
+                Ok(error.as_db_error().is_some() && !client.is_closed())
             }
         }
-        Ok(())
+    }
+
+    /// The fast way for a large batch; `None` where it is not one, or where the role may not make temporary tables.
+    async fn try_copy(
+        &mut self,
+        client: &Client,
+        columns: &Columns<'_>,
+        table: Table,
+    ) -> Result<Option<u64>, tokio_postgres::Error> {
+        if self.no_copy || table != Table::Event || columns.len() < COPY_ROWS {
+            return Ok(None);
+        }
+        match copy(client, columns, self.timeout).await {
+            Ok(inserted) => Ok(Some(inserted)),
+            // A missing right on the table itself shows again with the arrays.
+            Err(e) if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                client.batch_execute("ROLLBACK").await?;
+                self.no_copy = true;
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) fn links(parts: &Arc<Parts>, links: &mut JoinSet<()>) {
         }));
     }
     for broker in &parts.config.brokers {
-        let behind = |terminal: &&terminal::Config| matches!(&terminal.link, Link::Mqtt(link) if link.broker == broker.name);
+        let behind =
+            |terminal: &&terminal::Config| matches!(&terminal.link, Link::Mqtt(link) if link.broker == broker.name);
         let terminals: Vec<terminal::Config> = parts.config.terminals.iter().filter(behind).cloned().collect();
         let (shared, broker) = (Arc::clone(parts), broker.clone());
         links.spawn(supervise::keep(broker.name.clone(), parts.inflow.clone(), move || {

@@ -238,7 +238,7 @@ mod tests {
             encode_publish("site/yard/a/events", 513, &payload, &mut frame);
             frame[0] |= DUP;
             let mut bytes = BytesMut::from(&frame[..]);
-            let Ok(Packet::Publish(publish)) = Packet::read(&mut bytes, 1 << 20) else { panic!("no publish") };
+            let Packet::Publish(publish) = Packet::read(&mut bytes, 1 << 20).unwrap() else { unreachable!() };
             assert!(publish.dup && bytes.is_empty());
             assert_eq!(
                 (publish.topic.as_str(), publish.pkid, publish.payload.len()),

@@ -149,6 +149,11 @@ impl<'a> Columns<'a> {
         c
     }
 
+    /// How many rows.
+    pub(super) fn len(&self) -> usize {
+        self.seq.len()
+    }
+
     /// The parameters of [`Table::insert`].
     pub(super) fn parameters(&self, table: Table) -> Vec<Parameter<'_>> {
         let mut all: Vec<Parameter<'_>> = vec![
@@ -194,11 +199,11 @@ impl<'a> Columns<'a> {
                 // Flags and length of the header extension: none.
                 out.put_u64(0);
             }
-            while row < self.seq.len() && out.len() < PIECE {
+            while row < self.len() && out.len() < PIECE {
                 self.copy_row(row, &mut out);
                 row += 1;
             }
-            if row == self.seq.len() {
+            if row == self.len() {
                 trailer = true;
                 out.put_i16(-1);
             }
