@@ -3,509 +3,494 @@
 //! Must not: answer an append before its commit is synced (I1), move a sink's position outside the transaction of the
 //! verdicts that moved it (I2), change a row, reuse a sequence number, or fall back to memory when the disk refuses.
 
-use std::path::PathBuf;
+mod append;
+
+mod body;
+
+mod chain;
+
+mod devices;
+
+mod disk;
+
+mod error;
+
+mod index;
+
+mod ledger;
+
+mod lock;
+
+mod prepared;
+
+mod reader;
+
+mod schema;
+
+mod settle;
+
+mod state;
+
+mod types;
+
+mod view;
+
+mod writer;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use error::Error;
+pub use prepared::Prepared;
+use reader::Question;
+use state::{State, Tx};
+use tokio::sync::{mpsc, oneshot, watch};
+pub use types::{
+    Anchor, Appended, ClientSession, Config, DeviceState, Entry, Flight, Quarantined, Query, Record, Redelivery, Seq,
+    Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Verification, When,
+};
+use view::View;
+use writer::{Command, Lazy, Work, Writer};
 
 use crate::clock::{Clock, Now};
-use crate::event::{BootTime, Event, EventId, Fault, Source, UtcMicros};
+use crate::event::{BootTime, Source};
 
-/// `[journal]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The database file; `-wal`, `-shm` and `.lock` stand beside it.
-    pub path: PathBuf,
-    /// How long an event stays readable after every sink has settled it, days.
-    pub retention_days: u32,
-    /// How long its stub (sequence number, id, digest) stays after that, days: a terminal that re-sends its whole log
-    /// within this time doubles nothing.
-    pub dedup_days: u32,
-    /// The file never grows past this, bytes; at the bound nothing more is confirmed.
-    pub max_bytes: u64,
-}
+/// Verdicts that may wait unwritten; beyond it a lazy settlement waits for its commit like any other (I10).
+const LAZY_VERDICTS: u64 = 16_384;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { path: "/var/lib/portero/journal.db".into(), retention_days: 30, dedup_days: 400, max_bytes: 8 << 30 }
-    }
-}
-
-/// The position of an event in the journal: 1, 2, 3 …, never reused, without gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Seq(pub u64);
-
-/// A terminal's entry in the journal's table of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SourceId(pub u32);
-
-/// A sink's entry in the journal's table of sinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SinkId(pub u32);
-
-/// An MQTT delivery by which a message without identity is recognised when the transport repeats it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redelivery {
-    /// Which session: broker name and client id.
-    pub session: String,
-    /// The packet id of the PUBLISH.
-    pub packet_id: u16,
-    /// First 16 bytes of SHA-256 of topic and payload.
-    pub digest: [u8; 16],
-    /// The DUP flag: only a DUP may match an earlier delivery.
-    pub dup: bool,
-}
-
-/// Something to append.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    /// An event, encoded by [`Prepared::new`] on the caller's thread.
-    Event(Prepared),
-    /// A fault.
-    Fault {
-        /// The terminal, if one claims it.
-        source: Option<SourceId>,
-        /// The device, as far as known.
-        device_key: String,
-        /// What was wrong.
-        fault: Fault,
-        /// When.
-        at: Now,
-    },
-    /// An interval in which a terminal could not be heard.
-    Blind {
-        /// The terminal.
-        source: SourceId,
-        /// From when.
-        from: Now,
-        /// Until when.
-        until: Now,
-        /// Why, in words for a person.
-        reason: String,
-    },
-}
-
-/// An event, encoded and digested, ready for the writer thread.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    id: EventId,
-    body: Vec<u8>,
-    digest: [u8; 32],
-    redelivery: Option<Redelivery>,
-}
-
-/// What became of an appended entry, in the order of the entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
-    /// It is on disk under this number.
-    New(Seq),
-    /// The same record was there already.
-    Duplicate(Seq),
-    /// A record with the same id was there, and person, device time, direction or outcome differ: recorded and raised.
-    Conflict(Seq),
-    /// A fault or blind interval: on disk, without a number.
-    Noted,
-}
-
-/// An event as read back, its times corrected if its boot has been anchored since.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Its number.
-    pub seq: Seq,
-    /// The event.
-    pub event: Event,
-    /// The gateway's clock was not right when this was heard and still isn't: the times may yet change.
-    pub provisional: bool,
-}
-
-/// Where a new sink starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// With what comes from now on.
-    Now,
-    /// With the oldest event in the journal.
-    #[default]
-    All,
-}
-
-/// A batch whose first byte may have left: kept until its verdict is, so that the same key always carries the same bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flight {
-    /// The idempotency key.
-    pub key: String,
-    /// The events in it, ascending.
-    pub seqs: Vec<Seq>,
-    /// The mapped body.
-    pub body: Vec<u8>,
-}
-
-/// What the journal knows of a sink when it is opened.
-#[derive(Debug, Clone)]
-pub struct SinkState {
-    /// Its id.
-    pub id: SinkId,
-    /// Everything up to here is settled, but for held events.
-    pub position: Seq,
-    /// The batch in flight at the last stop.
-    pub flight: Option<Flight>,
-}
-
-/// What became of an event at a sink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
-    /// It arrived.
-    Delivered,
-    /// The sink's declared filter leaves it out.
-    Filtered,
-    /// Proven unacceptable.
-    Quarantined {
-        /// Why, in a stable word or short sentence.
-        reason: String,
-        /// The sink's own words, capped and scrubbed.
-        answer: String,
-        /// How many times it was sent.
-        attempts: u32,
-    },
-}
-
-/// When a settlement must be on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// With the next append, or after a second: losing it only re-sends.
-    Lazy,
-    /// Before the answer.
-    Now,
-}
-
-/// A quarantined event.
-#[derive(Debug, Clone)]
-pub struct Quarantined {
-    /// The sink's name.
-    pub sink: String,
-    /// The event.
-    pub record: Record,
-    /// Why.
-    pub reason: String,
-    /// The sink's own words.
-    pub answer: String,
-    /// How many times it was sent.
-    pub attempts: u32,
-    /// When it was quarantined.
-    pub at: UtcMicros,
-}
-
-/// Which events a person asks for.
-#[derive(Debug, Clone, Default)]
-pub struct Query {
-    /// Only after this number.
-    pub after: Option<Seq>,
-    /// Only of this terminal (configured name, serial or device key).
-    pub terminal: Option<String>,
-    /// Only of this person (either id) or card number.
-    pub person: Option<String>,
-    /// Only with an event time at or after this.
-    pub since: Option<UtcMicros>,
-    /// At most so many; the newest ones, printed oldest first.
-    pub limit: usize,
-}
-
-/// The conservation ledger (I4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
+/// What handles and threads share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Verdicts and device states that were answered and are not yet on disk.
+    lazy: AtomicU64,
     /// Events appended in all.
-    pub appended: u64,
-    /// Events whose bodies were pruned by retention.
-    pub pruned: u64,
-    /// Faults recorded.
-    pub faults: u64,
-    /// Blind intervals recorded.
-    pub blind: u64,
-    /// Conflicts recorded.
-    pub conflicts: u64,
-    /// Size of database and WAL, bytes.
-    pub bytes: u64,
-    /// One line per sink.
-    pub sinks: Vec<SinkStats>,
+    appended: AtomicU64,
+    /// Whether anything stands in `provisional`.
+    any_provisional: AtomicBool,
+    /// Per sink, the greatest event that was handed out with times that may yet change.
+    provisional: Mutex<HashMap<u32, u64>>,
 }
 
-/// One sink's side of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkStats {
-    /// Its name.
-    pub name: String,
-    /// Events appended since it started.
-    pub appended: u64,
-    /// Arrived.
-    pub delivered: u64,
-    /// Neither settled nor set aside; counted on its own, not as a difference.
-    pub pending: u64,
-    /// Set aside with a reason.
-    pub quarantined: u64,
-    /// Dropped by a person.
-    pub dropped: u64,
-    /// Left out by the sink's filter.
-    pub filtered: u64,
-    /// Corrections still to be sent.
-    pub corrections_pending: u64,
-}
+impl Shared {
+    fn mark_provisional(&self, sink: SinkId, records: &[Record]) {
+        let Some(last) = records.iter().rev().find(|r| r.provisional).map(|r| r.seq.0) else { return };
+        let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = marks.entry(sink.0).or_default();
+        *mark = last.max(*mark);
+        self.any_provisional.store(true, Ordering::Release);
+    }
 
-impl SinkStats {
-    /// Whether the ledger of this sink balances.
-    pub const fn balances(&self) -> bool {
-        self.appended == self.delivered + self.pending + self.quarantined + self.dropped + self.filtered
+    fn was_read_provisional(&self, sink: u32, seq: u64) -> bool {
+        self.any_provisional.load(Ordering::Acquire)
+            && self
+                .provisional
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&sink)
+                .is_some_and(|mark| seq <= *mark)
+    }
+
+    fn lazy_weight(lazy: &Lazy) -> u64 {
+        1 + match lazy {
+            Lazy::Settle(_, verdicts) => verdicts.len() as u64,
+            Lazy::Devices(devices) => devices.len() as u64,
+        }
+    }
+
+    fn lazy_done(&self, lazy: &Lazy) {
+        self.lazy.fetch_sub(Self::lazy_weight(lazy), Ordering::AcqRel);
     }
 }
 
-/// A point of the chain that the centre has seen: `ID:SEQ:HEX` on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
-    /// The journal's id, hex.
-    pub journal_id: String,
-    /// The row.
-    pub seq: Seq,
-    /// The row's hash.
-    pub head: [u8; 16],
-}
+/// A thread of the journal that panics takes the process with it: going on without it would confirm nothing, silently,
+/// and systemd restarts us.
+struct AbortOnPanic;
 
-/// The result of a verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
-    /// Nothing wrong was found.
-    pub ok: bool,
-    /// The journal's id, hex.
-    pub journal_id: String,
-    /// Last row.
-    pub seq: Seq,
-    /// Hash of the last row, hex.
-    pub head: String,
-    /// Whether an anchor from outside vouches for the chain, and up to which row.
-    pub anchored: Option<Seq>,
-    /// What was wrong, row by row, at most 100.
-    pub problems: Vec<String>,
-}
-
-/// A client of the gateway's own broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientSession {
-    /// MQTT client id.
-    pub client_id: String,
-    /// Topic filters and their maximum QoS.
-    pub subscriptions: Vec<(String, u8)>,
-}
-
-/// What is known of one device behind a terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceState {
-    /// The terminal.
-    pub source: SourceId,
-    /// The device key.
-    pub device_key: String,
-    /// Last heard.
-    pub last_heard: UtcMicros,
-    /// The last native sequence that was a number.
-    pub last_native_seq: Option<u64>,
-    /// How often that sequence went backwards.
-    pub epoch: u32,
-    /// Records missing, by the native sequence.
-    pub gaps: u64,
-}
-
-/// Why the journal refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another process owns the file.
-    #[error("journal {path} is owned by process {pid}; stop it first, or ask it through the control socket")]
-    Owned {
-        /// The database file.
-        path: PathBuf,
-        /// The owner, 0 if it could not be told.
-        pid: u32,
-    },
-    /// Written by a newer release.
-    #[error(
-        "journal {path} needs a reader of version {needs}, this is version {ours}; install the newer release again"
-    )]
-    TooNew {
-        /// The database file.
-        path: PathBuf,
-        /// `min_reader` in the file.
-        needs: u32,
-        /// What this build reads.
-        ours: u32,
-    },
-    /// The disk or the quota is full: nothing more is confirmed until there is room.
-    #[error("journal is full: {0}")]
-    Full(String),
-    /// The disk refused.
-    #[error("journal i/o failed: {0}")]
-    Io(String),
-    /// The file is damaged.
-    #[error("journal is damaged: {0}")]
-    Corrupt(String),
-    /// SQLite can't give the durability that we promise.
-    #[error("journal refused: {0}")]
-    Unsafe(String),
-    /// The journal's thread has ended.
-    #[error("journal is closed")]
-    Closed,
-    /// There is no such thing in it.
-    #[error("{0}")]
-    NotFound(String),
-}
-
-impl Prepared {
-    /// Encodes and digests an event. `source` comes from [`Journal::source`].
-    pub fn new(_event: &Event, _source: SourceId, _redelivery: Option<Redelivery>) -> Self {
-        todo!("journal")
-    }
-
-    /// The event's id.
-    pub const fn id(&self) -> EventId {
-        self.id
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 
 /// A cheap, cloneable handle.
 #[derive(Clone)]
-pub struct Journal {}
+pub struct Journal(Arc<Inner>);
 
-#[expect(unused_variables, clippy::unused_async, reason = "skeleton")]
+struct Inner {
+    writer: Option<mpsc::Sender<Command>>,
+    /// Answers the relays.
+    reader: mpsc::Sender<Question>,
+    /// Answers people, whose questions may take long; started by the first of them.
+    browser: Mutex<Option<mpsc::Sender<Question>>>,
+    config: Config,
+    boot_id: [u8; 16],
+    shared: Arc<Shared>,
+    head: watch::Receiver<Seq>,
+    nudges: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("path", &self.0.config.path).finish_non_exhaustive()
+    }
+}
+
+/// A closure as [`Work`], with the oneshot that waits for its answer.
+struct Call<T, F> {
+    run: F,
+    result: Option<Result<T, Error>>,
+    answer: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Work for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Result<T, Error> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        match (self.run)(tx) {
+            Err(error) if !error.is_answer() => Err(error),
+            result => {
+                self.result = Some(result);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, failed: Option<Error>) {
+        let result = match failed {
+            Some(error) => Err(error),
+            None => self.result.unwrap_or(Err(Error::Closed)),
+        };
+        let _ = self.answer.send(result);
+    }
+}
+
 impl Journal {
     /// Opens (or makes) the journal, takes its lock, migrates it and starts its threads.
     pub fn open(config: &Config, clock: Clock) -> Result<Self, Error> {
-        todo!("journal")
+        Self::open_tuned(config, clock, schema::Tuning::default())
+    }
+
+    /// [`Self::open`] with another page size and number of pages between checkpoints, for the benchmark that chose them.
+    #[doc(hidden)]
+    pub fn open_for_measuring(
+        config: &Config,
+        clock: Clock,
+        page_size: u32,
+        checkpoint_pages: u32,
+    ) -> Result<Self, Error> {
+        Self::open_tuned(config, clock, schema::Tuning { page_size, checkpoint_pages })
+    }
+
+    fn open_tuned(config: &Config, clock: Clock, tuning: schema::Tuning) -> Result<Self, Error> {
+        make_directory(&config.path)?;
+        let lock = lock::Lock::take(&config.path)?;
+        disk::make_file(&config.path)?;
+        let conn = schema::open_writer(config, tuning)?;
+        let boot_id = boot_id(&clock, &conn)?;
+        let state = State::load(&conn, boot_id)?;
+        let (head_sender, head) = watch::channel(Seq(state.head));
+        let (nudge_sender, nudges) = watch::channel(0);
+        let shared = Arc::new(Shared::default());
+        shared.appended.store(state.head, Ordering::Relaxed);
+        let reader = reader::start("journal-read", View::open(config.path.clone())?)?;
+        let writer = Writer {
+            config: config.clone(),
+            tuning,
+            clock,
+            boot_id,
+            shared: Arc::clone(&shared),
+            head: head_sender,
+            nudges: nudge_sender,
+            ballast: disk::Ballast::new(&config.path, config.max_bytes),
+            trouble: disk::Trouble::default(),
+            open: Some((conn, state)),
+            lazies: Vec::new(),
+            lock,
+        };
+        let writer = writer.start()?;
+        Ok(Self(Arc::new(Inner {
+            writer: Some(writer),
+            reader,
+            browser: Mutex::new(None),
+            config: config.clone(),
+            boot_id,
+            shared,
+            head,
+            nudges,
+        })))
     }
 
     /// Opens it for reading only, beside a running gateway if need be. Appends and settles answer [`Error::Closed`].
     pub fn open_read_only(config: &Config) -> Result<Self, Error> {
-        todo!("journal")
+        if !config.path.exists() {
+            return Err(Error::NotFound(format!(
+                "there is no journal at {}; check [journal] path, or start the gateway once",
+                config.path.display()
+            )));
+        }
+        let view = View::open(config.path.clone())?;
+        let head = view.head()?;
+        Ok(Self(Arc::new(Inner {
+            writer: None,
+            reader: reader::start("journal-read", view)?,
+            browser: Mutex::new(None),
+            config: config.clone(),
+            boot_id: [0; 16],
+            shared: Arc::default(),
+            head: watch::channel(head).1,
+            nudges: watch::channel(0).1,
+        })))
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Error> {
+        let writer = self.0.writer.as_ref().ok_or(Error::Closed)?;
+        writer.send(command).await.map_err(|_| Error::Closed)
+    }
+
+    /// Runs `work` in the writer's next transaction; answers after its sync.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Work(Box::new(Call { run: work, result: None, answer }))).await?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Hands something to the writer that rides with its next commit; if too much waits already, waits for the commit.
+    async fn write_lazily(&self, lazy: Lazy) -> Result<(), Error> {
+        let weight = Shared::lazy_weight(&lazy);
+        let waiting = self.0.shared.lazy.fetch_add(weight, Ordering::AcqRel);
+        if let Err(error) = self.send(Command::Lazy(lazy)).await {
+            self.0.shared.lazy.fetch_sub(weight, Ordering::AcqRel);
+            return Err(error);
+        }
+        if waiting > LAZY_VERDICTS { self.flush().await } else { Ok(()) }
+    }
+
+    /// Brings what was answered lazily to disk, so that a question sees it.
+    async fn flush(&self) -> Result<(), Error> {
+        if self.0.writer.is_none() || self.0.shared.lazy.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        self.write(|_| Ok(())).await
+    }
+
+    /// Puts a question to the relays' reader.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut View) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        reader::ask(&self.0.reader, question).await
+    }
+
+    /// Puts a question that may take long, so that no relay waits for a person.
+    #[expect(dead_code, reason = "questions of people follow")]
+    async fn browse<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut View) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let browser = {
+            let mut browser = self.0.browser.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*browser {
+                Some(browser) if !browser.is_closed() => browser.clone(),
+                _ if self.0.reader.is_closed() => return Err(Error::Closed),
+                _ => browser.insert(reader::start("journal-browse", View::open(self.0.config.path.clone())?)?).clone(),
+            }
+        };
+        reader::ask(&browser, question).await
     }
 
     /// Registers a terminal, or finds it again.
     pub async fn source(&self, source: Source) -> Result<SourceId, Error> {
-        todo!("journal")
+        self.write(move |tx| devices::source(tx, &source)).await
     }
 
     /// Appends in one commit (together with whatever else is waiting) and answers after the sync, one answer per entry.
     pub async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Appended>, Error> {
-        todo!("journal")
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Append { entries, answer }).await?;
+        answered.await.map_err(|_| Error::Closed)?
     }
 
     /// The last number that is on disk; changes wake the relays.
-    pub fn head(&self) -> tokio::sync::watch::Receiver<Seq> {
-        todo!("journal")
+    pub fn head(&self) -> watch::Receiver<Seq> {
+        self.0.head.clone()
     }
 
     /// A number that changes whenever held events or corrections may have appeared for a sink.
-    pub fn nudges(&self) -> tokio::sync::watch::Receiver<u64> {
-        todo!("journal")
+    pub fn nudges(&self) -> watch::Receiver<u64> {
+        self.0.nudges.clone()
     }
 
     /// Registers a sink, or finds it again with its position and the batch in flight.
     pub async fn sink(&self, name: &str, start: Start) -> Result<SinkState, Error> {
-        todo!("journal")
+        let name = name.to_owned();
+        self.write(move |tx| settle::register(tx, &name, start)).await
     }
 
     /// Marks every sink not named here as removed by a person: it no longer holds back retention.
     pub async fn retain_sinks(&self, names: Vec<String>) -> Result<(), Error> {
-        todo!("journal")
+        self.write(move |tx| settle::retain(tx, &names)).await
     }
 
     /// Unsettled events after `after`, ascending, at most `rows` of them and about `bytes` of body.
     pub async fn read_after(&self, sink: SinkId, after: Seq, rows: usize, bytes: usize) -> Result<Vec<Record>, Error> {
-        todo!("journal")
+        let found = self.read_with(move |view| reader::read_after(view, sink, after, rows, bytes)).await?;
+        self.hand_out(sink, found).await
+    }
+
+    /// Quarantines rows that can't be read, so that they hold up nobody, and remembers what left with provisional times.
+    async fn hand_out(&self, sink: SinkId, found: reader::Found) -> Result<Vec<Record>, Error> {
+        if !found.damaged.is_empty() {
+            let damaged = found.damaged;
+            self.write(move |tx| settle::quarantine_damaged(tx, sink, &damaged)).await?;
+        }
+        self.0.shared.mark_provisional(sink, &found.records);
+        Ok(found.records)
     }
 
     /// These events, ascending; pruned ones are left out.
     pub async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<Record>, Error> {
-        todo!("journal")
+        Ok(self.read_with(move |view| reader::read(view, &seqs)).await?.records)
     }
 
     /// Events behind the sink's position that are pending again (released from quarantine).
     pub async fn held(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
-        todo!("journal")
+        self.flush().await?;
+        let found = self.read_with(move |view| reader::held(view, sink, rows)).await?;
+        self.hand_out(sink, found).await
     }
 
     /// Keeps the batch in flight; answers after the sync. One batch per sink; a new one replaces the old.
     pub async fn launch(&self, sink: SinkId, flight: Flight) -> Result<(), Error> {
-        todo!("journal")
+        // Compressed on the caller's thread.
+        let packed = lz4_flex::block::compress_prepend_size(&flight.body);
+        self.write(move |tx| settle::launch(tx, sink, &flight, &packed)).await
     }
 
     /// Settles events, moves the position and forgets the batch in flight, all in one transaction (I2).
     pub async fn settle(&self, sink: SinkId, verdicts: Vec<(Seq, Settlement)>, when: When) -> Result<(), Error> {
-        todo!("journal")
-    }
-
-    /// Corrections that this sink still has to learn: `event.corrects` is set.
-    pub async fn corrections(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
-        todo!("journal")
-    }
-
-    /// These corrections arrived (or were refused for good, which is logged by the caller).
-    pub async fn settle_corrections(&self, sink: SinkId, seqs: Vec<Seq>) -> Result<(), Error> {
-        todo!("journal")
-    }
-
-    /// The clock of this boot is right now: writes the anchor row, makes corrections for what had already left.
-    /// Answers how many events were heard before. A second call in the same boot does nothing.
-    pub async fn anchor_clock(&self, now: Now) -> Result<u64, Error> {
-        todo!("journal")
+        match when {
+            When::Now => self.write(move |tx| settle::settle(tx, sink, &verdicts)).await,
+            When::Lazy => self.write_lazily(Lazy::Settle(sink, verdicts)).await,
+        }
     }
 
     /// Quarantined events, oldest first.
     pub async fn quarantined(&self, sink: Option<String>, limit: usize) -> Result<Vec<Quarantined>, Error> {
-        todo!("journal")
+        self.flush().await?;
+        self.read_with(move |view| ledger::quarantined(view, sink.as_deref(), limit)).await
     }
 
     /// Makes quarantined events pending again; all of the sink's if `seqs` is `None`. Answers how many.
     pub async fn release(&self, sink: String, seqs: Option<Vec<Seq>>) -> Result<u64, Error> {
-        todo!("journal")
-    }
-
-    /// What a person asks for.
-    pub async fn query(&self, query: Query) -> Result<Vec<Record>, Error> {
-        todo!("journal")
+        self.write(move |tx| settle::release(tx, &sink, seqs.as_deref())).await
     }
 
     /// The ledger.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        todo!("journal")
-    }
-
-    /// Walks the chain.
-    pub async fn verify(&self, anchor: Option<Anchor>) -> Result<Verification, Error> {
-        todo!("journal")
+        self.flush().await?;
+        self.read_with(ledger::stats).await
     }
 
     /// The card or tag of the last presence of a terminal in this boot, and when it was last seen on disk.
     pub async fn last_presence(&self, source: SourceId) -> Result<Option<(String, BootTime)>, Error> {
-        todo!("journal")
+        let boot_id = self.0.boot_id;
+        self.read_with(move |view| reader::last_presence(view, source, boot_id)).await
     }
 
     /// The persistent clients of the gateway's own broker.
     pub async fn sessions(&self) -> Result<Vec<ClientSession>, Error> {
-        todo!("journal")
+        self.read_with(|view| devices::sessions(view)).await
     }
 
     /// Keeps a persistent client's session; `None` forgets it. Answers after the sync.
     pub async fn keep_session(&self, client_id: String, session: Option<ClientSession>) -> Result<(), Error> {
-        todo!("journal")
+        self.write(move |tx| devices::keep_session(tx, &client_id, session.as_ref())).await
     }
 
     /// Device states at the last stop.
     pub async fn devices(&self) -> Result<Vec<DeviceState>, Error> {
-        todo!("journal")
+        self.flush().await?;
+        self.read_with(|view| devices::list(view)).await
     }
 
     /// Keeps device states; rides on the next commit.
     pub async fn keep_devices(&self, devices: Vec<DeviceState>) -> Result<(), Error> {
-        todo!("journal")
-    }
-
-    /// Prunes what retention allows, in bounded steps; answers how many events went. The gateway calls it when idle.
-    pub async fn prune(&self, now: Now) -> Result<u64, Error> {
-        todo!("journal")
+        self.write_lazily(Lazy::Devices(devices)).await
     }
 
     /// Commits what is waiting, checkpoints, closes and releases the lock.
     pub async fn close(&self) -> Result<(), Error> {
+        let browser = self.0.browser.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for reader in [Some(self.0.reader.clone()), browser].into_iter().flatten() {
+            let (answer, stopped) = oneshot::channel();
+            // A reader that is gone already is what we want.
+            if reader.send(Question::Stop(answer)).await.is_ok() {
+                let _ = stopped.await;
+            }
+        }
+        if self.0.writer.is_none() {
+            return Ok(());
+        }
+        let (answer, closed) = oneshot::channel();
+        self.send(Command::Close(answer)).await?;
+        closed.await.map_err(|_| Error::Closed)?
+    }
+}
+
+// TODO-JOURNAL
+#[expect(unused_variables, clippy::unused_async, clippy::todo, reason = "skeleton")]
+#[expect(missing_docs, reason = "skeleton")]
+impl Journal {
+    pub async fn corrections(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub async fn settle_corrections(&self, sink: SinkId, seqs: Vec<Seq>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub async fn anchor_clock(&self, now: Now) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    pub async fn query(&self, query: Query) -> Result<Vec<Record>, Error> {
         todo!("journal")
+    }
+
+    pub async fn verify(&self, anchor: Option<Anchor>) -> Result<Verification, Error> {
+        todo!("journal")
+    }
+
+    pub async fn prune(&self, now: Now) -> Result<u64, Error> {
+        Ok(0)
+    }
+}
+
+/// Makes the journal's directory if only its last part is missing.
+fn make_directory(path: &Path) -> Result<(), Error> {
+    let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) else { return Ok(()) };
+    std::fs::create_dir(directory)
+        .map_err(|error| Error::Io(format!("can't make {}: {error}; make it, owned by us", directory.display())))
+}
+
+/// The kernel's boot id; where it can't be read every start counts as a boot.
+fn boot_id(clock: &Clock, conn: &rusqlite::Connection) -> Result<[u8; 16], Error> {
+    match clock.boot_id() {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => {
+            Ok(conn.query_row("SELECT randomblob(16)", [], |row| row.get(0))?)
+        }
+        id => Ok(id),
     }
 }

@@ -126,7 +126,8 @@ impl Feed {
             let limit = self.hub.terminals[*terminal].max_payload;
             if message.payload.len() > limit {
                 let fault = too_long(message.payload, limit);
-                batch.fault(&self.hub, Some(*terminal), key.clone().unwrap_or_default(), fault, now);
+                let device = self.fault_key(*terminal, key.as_deref());
+                batch.fault(&self.hub, Some(*terminal), device, fault, now);
                 continue;
             }
             let mut steps = std::mem::take(&mut self.steps);
@@ -235,10 +236,10 @@ impl Feed {
                 }
                 Step::Send(bytes, to) => self.outgoing.push(Outgoing { bytes, to }),
                 Step::Fault(fault) => {
-                    let device = key.or(self.hub.terminals[terminal].stamp.device_id.as_deref()).unwrap_or_default();
-                    batch.fault(&self.hub, Some(terminal), device.to_owned(), fault, now);
+                    let device = self.fault_key(terminal, key);
+                    batch.fault(&self.hub, Some(terminal), device, fault, now);
                 }
-                Step::Status(device, status) => self.status(terminal, device.as_deref().or(key), status, now),
+                Step::Status(device, status) => self.status(terminal, device.as_deref(), key, status, now),
                 Step::Frame(_) => {}
             }
         }
@@ -278,9 +279,14 @@ impl Feed {
         }
     }
 
-    fn status(&self, terminal: usize, device: Option<&str>, status: Status, now: Now) {
+    /// The device that a fault belongs to, as far as the link knows.
+    fn fault_key(&self, terminal: usize, topic: Option<&str>) -> String {
+        self.hub.terminals[terminal].stamp.device_id.as_deref().or(topic).unwrap_or_default().to_owned()
+    }
+
+    fn status(&self, terminal: usize, said: Option<&str>, topic: Option<&str>, status: Status, now: Now) {
         let stamp = &self.hub.terminals[terminal].stamp;
-        let key = device.or(stamp.device_id.as_deref()).unwrap_or(&stamp.source.terminal_id);
+        let key = said.or(stamp.device_id.as_deref()).or(topic).unwrap_or(&stamp.source.terminal_id);
         let mut devices: MutexGuard<'_, Devices> = lock(&self.hub.devices);
         let slot = devices.heard(terminal, key, now.wall);
         devices.online(slot, status != Status::Offline);

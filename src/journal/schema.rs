@@ -1,0 +1,245 @@
+//! The file: settings of a connection, tables, numbered migrations.
+//!
+//! Must not: weaken a setting silently. Journal mode and sync level are read back and refused if they are not what was
+//! asked for. A migration is never edited once released; the next one is added below it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::Error;
+use super::lock::beside;
+use super::types::Config;
+
+/// Readers of the file must be at least this; written into new files as `min_reader`.
+pub(super) const OUR_READER: u32 = 1;
+
+/// Chosen by measuring, see the table in the module's documentation.
+pub(super) const PAGE_SIZE: u32 = 1024;
+
+/// Pages in the WAL before the writer copies them back. The larger, the fewer times a page that changes with every
+/// commit is written; 8192 pages of 1024 bytes are 8 MiB.
+const CHECKPOINT_PAGES: u32 = 8192;
+
+/// The WAL file is cut back to this after a checkpoint, bytes.
+const WAL_LIMIT: u32 = 16 << 20;
+
+/// The first version whose WAL can't be corrupted by a checkpoint that meets a reset (sqlite.org/wal.html, "The
+/// WAL-Reset Bug").
+const MIN_SQLITE: i32 = 3_051_003;
+
+/// Page cache of the writer and of a reader, KiB.
+const WRITER_CACHE_KIB: i32 = 1024;
+const READER_CACHE_KIB: i32 = 512;
+
+/// How long a connection waits for another one's lock. The writer is alone; only a recovery or a backup can hold it up.
+const BUSY: Duration = Duration::from_secs(5);
+
+const MIGRATIONS: &[&str] = &[
+    // 1: the first layout.
+    "
+    CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta(key, value) VALUES ('journal_id', randomblob(16)), ('min_reader', 1), ('indexed_to', 0);
+
+    CREATE TABLE source(
+        id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, site TEXT NOT NULL, gateway TEXT NOT NULL,
+        terminal TEXT NOT NULL, protocol TEXT NOT NULL, zone TEXT NOT NULL,
+        UNIQUE(tenant, site, gateway, terminal, protocol, zone)) STRICT;
+    -- The rows from first_seq up to the next boot's were heard in this boot.
+    CREATE TABLE boot(first_seq INTEGER PRIMARY KEY, boot_id BLOB NOT NULL) STRICT;
+    CREATE TABLE anchor(
+        boot_id BLOB PRIMARY KEY, boot_us INTEGER NOT NULL, utc_us INTEGER NOT NULL,
+        at_seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE event(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE seen(id BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE stub(
+        seq INTEGER PRIMARY KEY, id BLOB NOT NULL, digest BLOB NOT NULL, hash BLOB NOT NULL,
+        day INTEGER NOT NULL) STRICT;
+    -- kind 'body': bodies up to seq are erased; kind 'stub': nothing is left up to seq.
+    CREATE TABLE checkpoint(
+        kind TEXT PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE conflict(
+        n INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL,
+        UNIQUE(seq, digest)) STRICT;
+    CREATE TABLE link(id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE redelivery(
+        link INTEGER NOT NULL, packet INTEGER NOT NULL, nth INTEGER NOT NULL, digest BLOB NOT NULL,
+        seq INTEGER NOT NULL, PRIMARY KEY(link, packet, nth)) STRICT, WITHOUT ROWID;
+    CREATE TABLE fault(
+        n INTEGER PRIMARY KEY, source INTEGER, device_key TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
+        length INTEGER NOT NULL, stream_offset INTEGER, digest BLOB NOT NULL, excerpt TEXT NOT NULL,
+        wall INTEGER NOT NULL, boot_us INTEGER NOT NULL, synchronised INTEGER NOT NULL) STRICT;
+    CREATE TABLE blind(
+        n INTEGER PRIMARY KEY, source INTEGER NOT NULL, from_wall INTEGER NOT NULL, from_boot_us INTEGER NOT NULL,
+        until_wall INTEGER NOT NULL, until_boot_us INTEGER NOT NULL, synchronised INTEGER NOT NULL,
+        reason TEXT NOT NULL) STRICT;
+
+    CREATE TABLE sink(
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, started_after INTEGER NOT NULL, position INTEGER NOT NULL,
+        delivered INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0,
+        dropped INTEGER NOT NULL DEFAULT 0, removed_at INTEGER) STRICT;
+    -- state 1: held (pending again), 2: quarantined, 3: settled ahead of the position.
+    CREATE TABLE exception(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '',
+        answer TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    CREATE TABLE flight(
+        sink INTEGER PRIMARY KEY, key TEXT NOT NULL, seqs BLOB NOT NULL, body BLOB NOT NULL,
+        provisional INTEGER NOT NULL) STRICT;
+    CREATE TABLE correction(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE session(client_id TEXT PRIMARY KEY, subscriptions TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE device(
+        source INTEGER NOT NULL, device_key TEXT NOT NULL, last_heard INTEGER NOT NULL, last_native_seq INTEGER,
+        epoch INTEGER NOT NULL, gaps INTEGER NOT NULL, PRIMARY KEY(source, device_key)) STRICT, WITHOUT ROWID;
+    ",
+];
+
+/// Settings that a benchmark may change; everybody else uses the default.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuning {
+    pub(super) page_size: u32,
+    pub(super) checkpoint_pages: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { page_size: PAGE_SIZE, checkpoint_pages: CHECKPOINT_PAGES }
+    }
+}
+
+/// Opens the write connection, sets it up, migrates.
+pub(super) fn open_writer(config: &Config, tuning: Tuning) -> Result<Connection, Error> {
+    if rusqlite::version_number() < MIN_SQLITE {
+        return Err(Error::Unsafe(format!(
+            "SQLite {} may damage a WAL; build with the bundled one",
+            rusqlite::version()
+        )));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(&config.path, flags)?;
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(48);
+    let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    if pages == 0 {
+        conn.pragma_update(None, "page_size", tuning.page_size)?;
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Error::Unsafe(format!("the file system gives journal mode '{mode}' where WAL is needed")));
+    }
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    common(&conn, WRITER_CACHE_KIB)?;
+    conn.query_row(&format!("PRAGMA journal_size_limit={WAL_LIMIT}"), [], |_| Ok(()))?;
+    conn.query_row(&format!("PRAGMA wal_autocheckpoint={}", tuning.checkpoint_pages), [], |_| Ok(()))?;
+    conn.pragma_update(None, "foreign_keys", "OFF")?;
+    let sync: i64 = conn.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+    if sync != 2 {
+        return Err(Error::Unsafe(format!("synchronous is {sync} where FULL (2) is needed")));
+    }
+    let page_size: u64 = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))?.into();
+    let max_pages = (config.max_bytes / page_size).clamp(64, u64::from(u32::MAX) - 2);
+    conn.query_row(&format!("PRAGMA max_page_count={max_pages}"), [], |_| Ok(()))?;
+    migrate(&mut conn, &config.path)?;
+    Ok(conn)
+}
+
+/// Opens a connection that can't write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let attempt = Connection::open_with_flags(path, flags).map_err(Error::from).and_then(|conn| {
+        conn.busy_timeout(BUSY)?;
+        check_reader(&conn, path)?;
+        Ok(conn)
+    });
+    let conn = match attempt {
+        Ok(conn) => conn,
+        // A closed journal in a directory that we may not write to: SQLite can't make the WAL index that it would need,
+        // and without a WAL nothing can be missing from the file itself.
+        Err(Error::Io(_)) if path.exists() && wal_is_empty(path) => {
+            let uri = format!("file:{}?immutable=1", escape(path));
+            let conn = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
+            check_reader(&conn, path)?;
+            conn
+        }
+        Err(error) => return Err(error),
+    };
+    common(&conn, READER_CACHE_KIB)?;
+    conn.pragma_update(None, "query_only", "ON")?;
+    conn.set_prepared_statement_cache_capacity(32);
+    Ok(conn)
+}
+
+fn common(conn: &Connection, cache_kib: i32) -> Result<(), Error> {
+    conn.query_row("PRAGMA mmap_size=0", [], |_| Ok(())).or_else(ignore_no_row)?;
+    conn.pragma_update(None, "cell_size_check", "ON")?;
+    conn.pragma_update(None, "trusted_schema", "OFF")?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "cache_size", -cache_kib)?;
+    Ok(())
+}
+
+fn ignore_no_row(error: rusqlite::Error) -> rusqlite::Result<()> {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        other => Err(other),
+    }
+}
+
+fn wal_is_empty(path: &Path) -> bool {
+    std::fs::metadata(beside(path, "-wal")).map_or(true, |meta| meta.len() == 0)
+}
+
+/// Percent-encodes what a SQLite URI gives a meaning to.
+fn escape(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+fn version(conn: &Connection) -> Result<usize, Error> {
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(version as usize)
+}
+
+fn check_min_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
+    let needs: u32 = conn.query_row("SELECT value FROM meta WHERE key='min_reader'", [], |row| row.get(0))?;
+    if needs > OUR_READER {
+        return Err(Error::TooNew { path: path.to_owned(), needs, ours: OUR_READER });
+    }
+    Ok(())
+}
+
+fn check_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
+    if version(conn)? == 0 {
+        return Err(Error::NotFound(format!("{} is not a journal, or was never opened", path.display())));
+    }
+    check_min_reader(conn, path)
+}
+
+fn migrate(conn: &mut Connection, path: &Path) -> Result<(), Error> {
+    let from = version(conn)?;
+    if from > 0 {
+        check_min_reader(conn, path)?;
+    }
+    for (number, script) in MIGRATIONS.iter().enumerate().skip(from) {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(script)?;
+        tx.pragma_update(None, "user_version", number as u32 + 1)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// SQLite's integers are signed; sequence numbers and counters never come near the limit, and what can (a device's own
+/// numbers) keeps its bits.
+pub(super) const fn db(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// The inverse of [`db`].
+pub(super) const fn un(value: i64) -> u64 {
+    value.cast_unsigned()
+}

@@ -1,0 +1,388 @@
+//! Verdicts into positions: one low-water mark per sink, and rows only for what departs from it.
+//!
+//! The ledger (I4) at every commit: `appended = delivered + filtered + dropped + quarantined + pending`, where pending is
+//! `head − position`, less the exceptions above the position, plus the held ones.
+//!
+//! Must not: move a position in another transaction than its verdicts (I2), or count an event twice.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::body;
+use super::error::Error;
+use super::schema::{db, un};
+use super::state::Tx;
+use super::types::{Flight, Seq, Settlement, SinkId, SinkState, Start};
+
+/// Pending again although the position has passed it, or will.
+pub(super) const HELD: i64 = 1;
+/// Set aside with a reason.
+pub(super) const QUARANTINED: i64 = 2;
+/// Settled, and the position has not come so far.
+pub(super) const AHEAD: i64 = 3;
+
+/// Longest kept text of a sink's own words, bytes (I10).
+const ANSWER_KEPT: usize = 2048;
+
+#[derive(Debug)]
+pub(super) struct SinkRow {
+    pub(super) id: u32,
+    pub(super) name: String,
+    pub(super) position: u64,
+    pub(super) removed: bool,
+    delivered: u64,
+    filtered: u64,
+    dropped: u64,
+    /// Rows in `exception`: while there are none, none is looked for.
+    exceptions: u64,
+    /// Whether a batch is in flight, and whether it went out with provisional times.
+    flight: Option<bool>,
+    dirty: bool,
+}
+
+impl SinkRow {
+    pub(super) fn load(conn: &Connection) -> Result<Vec<Self>, Error> {
+        let mut sinks = conn.prepare_cached(
+            "SELECT id, name, position, removed_at IS NOT NULL, delivered, filtered, dropped,
+                    (SELECT count(*) FROM exception WHERE sink = sink.id),
+                    (SELECT provisional FROM flight WHERE sink = sink.id) FROM sink ORDER BY id",
+        )?;
+        let rows = sinks.query_map([], |row| {
+            Ok(Self {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                position: un(row.get(2)?),
+                removed: row.get(3)?,
+                delivered: un(row.get(4)?),
+                filtered: un(row.get(5)?),
+                dropped: un(row.get(6)?),
+                exceptions: un(row.get(7)?),
+                flight: row.get(8)?,
+                dirty: false,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// Writes the sinks that changed; the last thing before a commit.
+pub(super) fn write_sinks(tx: &mut Tx<'_>) -> Result<(), Error> {
+    for sink in tx.state.sinks.iter_mut().filter(|sink| sink.dirty) {
+        tx.conn
+            .prepare_cached("UPDATE sink SET position = ?2, delivered = ?3, filtered = ?4, dropped = ?5 WHERE id = ?1")?
+            .execute(params![sink.id, db(sink.position), db(sink.delivered), db(sink.filtered), db(sink.dropped)])?;
+        sink.dirty = false;
+    }
+    Ok(())
+}
+
+fn sink<'t>(tx: &'t mut Tx<'_>, id: SinkId) -> Result<&'t mut SinkRow, Error> {
+    tx.state
+        .sinks
+        .iter_mut()
+        .find(|s| s.id == id.0)
+        .ok_or_else(|| Error::NotFound(format!("there is no sink {}", id.0)))
+}
+
+/// Registers a sink, or finds it again. One that comes back after a person removed it goes on where it stood; what was
+/// pruned meanwhile is dropped, and counted so.
+pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<SinkState, Error> {
+    if let Some(at) = tx.state.sinks.iter().position(|sink| sink.name == name) {
+        if tx.state.sinks[at].removed {
+            revive(tx, at)?;
+        }
+        let (id, position) = (SinkId(tx.state.sinks[at].id), Seq(tx.state.sinks[at].position));
+        return Ok(SinkState { id, position, flight: load_flight(tx.conn, id)? });
+    }
+    let after = match start {
+        Start::Now => tx.state.head,
+        Start::All => erased_to(tx.conn)?,
+    };
+    tx.conn.execute("INSERT INTO sink(name, started_after, position) VALUES (?1, ?2, ?2)", params![name, db(after)])?;
+    let id = u32::try_from(tx.conn.last_insert_rowid()).map_err(|_| Error::Corrupt("too many sinks".to_owned()))?;
+    tx.state.sinks.push(SinkRow {
+        id,
+        name: name.to_owned(),
+        position: after,
+        removed: false,
+        delivered: 0,
+        filtered: 0,
+        dropped: 0,
+        exceptions: 0,
+        flight: None,
+        dirty: false,
+    });
+    Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None })
+}
+
+/// The last row whose body is gone.
+pub(super) fn erased_to(conn: &Connection) -> Result<u64, Error> {
+    let mut find = conn.prepare_cached("SELECT seq FROM checkpoint WHERE kind = 'body'")?;
+    Ok(find.query_row([], |row| row.get::<_, i64>(0)).optional()?.map_or(0, un))
+}
+
+fn revive(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
+    let erased = erased_to(tx.conn)?;
+    let sink = &mut tx.state.sinks[at];
+    tx.conn.execute("UPDATE sink SET removed_at = NULL WHERE id = ?1", [sink.id])?;
+    sink.removed = false;
+    // Of the erased: held and quarantined ones are dropped, ones settled ahead are counted already, and of the rest
+    // those above the position were never settled.
+    let count = |sql: &str| -> Result<u64, Error> {
+        Ok(un(tx.conn.query_row(sql, params![sink.id, db(erased), db(sink.position)], |row| row.get::<_, i64>(0))?))
+    };
+    let unsettled = count("SELECT count(*) FROM exception WHERE sink = ?1 AND seq <= ?2 AND state <> 3 AND ?3 = ?3")?;
+    let above = count("SELECT count(*) FROM exception WHERE sink = ?1 AND seq <= ?2 AND seq > ?3")?;
+    let deleted =
+        tx.conn.execute("DELETE FROM exception WHERE sink = ?1 AND seq <= ?2", params![sink.id, db(erased)])?;
+    sink.exceptions -= deleted as u64;
+    sink.dropped += unsettled + erased.saturating_sub(sink.position).saturating_sub(above);
+    sink.position = sink.position.max(erased);
+    sink.dirty = true;
+    Ok(())
+}
+
+/// Marks every other sink as removed by a person.
+pub(super) fn retain(tx: &mut Tx<'_>, names: &[String]) -> Result<(), Error> {
+    for sink in tx.state.sinks.iter_mut().filter(|s| !s.removed && !names.contains(&s.name)) {
+        tx.conn.execute("UPDATE sink SET removed_at = ?2 WHERE id = ?1", params![sink.id, tx.now.wall.0])?;
+        sink.removed = true;
+        tracing::info!(sink = sink.name, "sink is no longer configured: it no longer holds back retention");
+    }
+    Ok(())
+}
+
+/// Keeps a batch in flight.
+pub(super) fn launch(tx: &mut Tx<'_>, id: SinkId, flight: &Flight, packed: &[u8]) -> Result<(), Error> {
+    let provisional = tx.state.boot.anchor.is_none() && any_provisional(tx, &flight.seqs)?;
+    sink(tx, id)?.flight = Some(provisional);
+    tx.conn
+        .prepare_cached(
+            "INSERT OR REPLACE INTO flight(sink, key, seqs, body, provisional) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![id.0, flight.key, pack_seqs(&flight.seqs), packed, provisional])?;
+    Ok(())
+}
+
+fn any_provisional(tx: &Tx<'_>, seqs: &[Seq]) -> Result<bool, Error> {
+    for seq in seqs.iter().filter(|seq| seq.0 >= tx.state.boot.first_seq) {
+        if is_unsynchronised(tx.conn, seq.0)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_unsynchronised(conn: &Connection, seq: u64) -> Result<bool, Error> {
+    let mut find = conn.prepare_cached("SELECT body FROM event WHERE seq = ?1")?;
+    let mut rows = find.query([db(seq)])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    let head = body::peek(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
+    Ok(head.is_ok_and(|head| !head.synchronised))
+}
+
+fn pack_seqs(seqs: &[Seq]) -> Vec<u8> {
+    seqs.iter().flat_map(|seq| seq.0.to_be_bytes()).collect()
+}
+
+fn load_flight(conn: &Connection, sink: SinkId) -> Result<Option<Flight>, Error> {
+    let mut find = conn.prepare_cached("SELECT key, seqs, body FROM flight WHERE sink = ?1")?;
+    let row: Option<(String, Vec<u8>, Vec<u8>)> =
+        find.query_row([sink.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let Some((key, seqs, packed)) = row else { return Ok(None) };
+    let seqs = seqs.as_chunks::<8>().0.iter().map(|bytes| Seq(u64::from_be_bytes(*bytes))).collect();
+    let body = lz4_flex::block::decompress_size_prepended(&packed)
+        .map_err(|_| Error::Corrupt("the batch in flight can't be unpacked".to_owned()))?;
+    Ok(Some(Flight { key, seqs, body }))
+}
+
+/// Settles events, moves the position and forgets the batch in flight.
+pub(super) fn settle(tx: &mut Tx<'_>, id: SinkId, verdicts: &[(Seq, Settlement)]) -> Result<(), Error> {
+    let at = tx
+        .state
+        .sinks
+        .iter()
+        .position(|s| s.id == id.0)
+        .ok_or_else(|| Error::NotFound(format!("there is no sink {}", id.0)))?;
+    let mut ordered: Vec<&(Seq, Settlement)> = verdicts.iter().collect();
+    ordered.sort_by_key(|(seq, _)| *seq);
+    for (seq, settlement) in ordered {
+        settle_one(tx, at, seq.0, settlement)?;
+    }
+    absorb(tx, at)?;
+    forget_flight(tx, id)
+}
+
+/// Forgets the batch in flight, if there is one.
+pub(super) fn forget_flight(tx: &mut Tx<'_>, id: SinkId) -> Result<(), Error> {
+    let sink = sink(tx, id)?;
+    if sink.flight.take().is_some() {
+        tx.conn.prepare_cached("DELETE FROM flight WHERE sink = ?1")?.execute([id.0])?;
+    }
+    Ok(())
+}
+
+/// Quarantines rows that can't be read: the batch in flight is none of their business.
+pub(super) fn quarantine_damaged(tx: &mut Tx<'_>, id: SinkId, seqs: &[Seq]) -> Result<(), Error> {
+    let flight = sink(tx, id)?.flight.take();
+    let settlement =
+        || Settlement::Quarantined { reason: "damaged in the journal".to_owned(), answer: String::new(), attempts: 0 };
+    let verdicts: Vec<_> = seqs.iter().map(|seq| (*seq, settlement())).collect();
+    settle(tx, id, &verdicts)?;
+    sink(tx, id)?.flight = flight;
+    Ok(())
+}
+
+fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> Result<(), Error> {
+    let conn = tx.conn;
+    let sink = &mut tx.state.sinks[at];
+    if seq == 0 || seq > tx.state.head {
+        tracing::warn!(sink = sink.name, seq, "a verdict for an event that does not exist was ignored");
+        return Ok(());
+    }
+    let state = if sink.exceptions == 0 { None } else { exception(conn, sink.id, seq)? };
+    match (state, settlement) {
+        // A verdict on a released event.
+        (Some(HELD), Settlement::Quarantined { .. }) => put_exception(conn, sink.id, seq, settlement, tx.now.wall.0)?,
+        (Some(HELD), _) if seq <= sink.position => {
+            delete_exception(conn, sink.id, seq)?;
+            sink.exceptions -= 1;
+            sink.dirty = true;
+            count(sink, settlement);
+        }
+        (Some(HELD), _) => {
+            conn.prepare_cached("UPDATE exception SET state = 3 WHERE sink = ?1 AND seq = ?2")?
+                .execute(params![sink.id, db(seq)])?;
+            sink.dirty = true;
+            count(sink, settlement);
+        }
+        // Settled before: a repeated verdict changes nothing.
+        (Some(_), _) => return Ok(()),
+        (None, _) if seq <= sink.position => return Ok(()),
+        (None, Settlement::Quarantined { .. }) => {
+            put_exception(conn, sink.id, seq, settlement, tx.now.wall.0)?;
+            sink.exceptions += 1;
+        }
+        (None, _) => {
+            if seq == sink.position + 1 {
+                sink.position = seq;
+            } else {
+                put_exception(conn, sink.id, seq, settlement, 0)?;
+                sink.exceptions += 1;
+            }
+            sink.dirty = true;
+            count(sink, settlement);
+        }
+    }
+    if *settlement == Settlement::Delivered {
+        correct_late(tx, at, seq)?;
+    }
+    if tx.state.sinks[at].position + 1 == seq {
+        absorb(tx, at)?;
+    }
+    Ok(())
+}
+
+const fn count(sink: &mut SinkRow, settlement: &Settlement) {
+    match settlement {
+        Settlement::Delivered => sink.delivered += 1,
+        Settlement::Filtered => sink.filtered += 1,
+        // Counted by its row.
+        Settlement::Quarantined { .. } => {}
+    }
+}
+
+fn exception(conn: &Connection, sink: u32, seq: u64) -> Result<Option<i64>, Error> {
+    let mut find = conn.prepare_cached("SELECT state FROM exception WHERE sink = ?1 AND seq = ?2")?;
+    Ok(find.query_row(params![sink, db(seq)], |row| row.get(0)).optional()?)
+}
+
+fn delete_exception(conn: &Connection, sink: u32, seq: u64) -> Result<(), Error> {
+    conn.prepare_cached("DELETE FROM exception WHERE sink = ?1 AND seq = ?2")?.execute(params![sink, db(seq)])?;
+    Ok(())
+}
+
+fn put_exception(conn: &Connection, sink: u32, seq: u64, settlement: &Settlement, at: i64) -> Result<(), Error> {
+    let (state, reason, answer, attempts) = match settlement {
+        Settlement::Quarantined { reason, answer, attempts } => {
+            (QUARANTINED, reason.as_str(), answer.as_str(), *attempts)
+        }
+        Settlement::Delivered | Settlement::Filtered => (AHEAD, "", "", 0),
+    };
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO exception(sink, seq, state, reason, answer, attempts, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![sink, db(seq), state, cap(reason), cap(answer), attempts, at])?;
+    Ok(())
+}
+
+fn cap(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ANSWER_KEPT)]
+}
+
+/// Moves the position over what was settled or set aside ahead of it.
+fn absorb(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
+    let sink = &mut tx.state.sinks[at];
+    while sink.exceptions > 0 && sink.position < tx.state.head {
+        let next = sink.position + 1;
+        match exception(tx.conn, sink.id, next)? {
+            None => break,
+            Some(AHEAD) => {
+                delete_exception(tx.conn, sink.id, next)?;
+                sink.exceptions -= 1;
+            }
+            // Held and quarantined rows stay; the position passes them.
+            Some(_) => {}
+        }
+        sink.position = next;
+        sink.dirty = true;
+    }
+    Ok(())
+}
+
+/// An event that was read before its boot's clock was right, and settled after: it left with the old times.
+fn correct_late(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error> {
+    let sink = &tx.state.sinks[at];
+    if tx.state.boot.anchor.is_none() || seq < tx.state.boot.first_seq {
+        return Ok(());
+    }
+    if sink.flight != Some(true) && !tx.shared.was_read_provisional(sink.id, seq) {
+        return Ok(());
+    }
+    if is_unsynchronised(tx.conn, seq)? {
+        add_correction(tx.conn, sink.id, seq)?;
+        tx.nudge = true;
+    }
+    Ok(())
+}
+
+pub(super) fn add_correction(conn: &Connection, sink: u32, seq: u64) -> Result<(), Error> {
+    conn.prepare_cached("INSERT OR IGNORE INTO correction(sink, seq) VALUES (?1, ?2)")?
+        .execute(params![sink, db(seq)])?;
+    Ok(())
+}
+
+/// Makes quarantined events pending again.
+pub(super) fn release(tx: &mut Tx<'_>, name: &str, seqs: Option<&[Seq]>) -> Result<u64, Error> {
+    let id = tx
+        .state
+        .sinks
+        .iter()
+        .find(|sink| sink.name == name)
+        .map(|sink| sink.id)
+        .ok_or_else(|| Error::NotFound(format!("there is no sink '{name}'")))?;
+    let released = match seqs {
+        None => tx.conn.execute("UPDATE exception SET state = 1 WHERE sink = ?1 AND state = 2", [id])?,
+        Some(seqs) => {
+            let mut update =
+                tx.conn.prepare_cached("UPDATE exception SET state = 1 WHERE sink = ?1 AND seq = ?2 AND state = 2")?;
+            let mut released = 0;
+            for seq in seqs {
+                released += update.execute(params![id, db(seq.0)])?;
+            }
+            released
+        }
+    };
+    tx.nudge |= released > 0;
+    Ok(released as u64)
+}

@@ -1,0 +1,299 @@
+//! The words of the journal's interface: plain data, no behaviour.
+//!
+//! Must not: touch SQLite or do I/O.
+
+use std::path::PathBuf;
+
+use super::Prepared;
+use crate::clock::Now;
+use crate::event::{Event, Fault, UtcMicros};
+
+/// `[journal]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The database file; `-wal`, `-shm` and `.lock` stand beside it.
+    pub path: PathBuf,
+    /// How long an event stays readable after every sink has settled it, days.
+    pub retention_days: u32,
+    /// How long its stub (sequence number, id, digest) stays after that, days: a terminal that re-sends its whole log
+    /// within this time doubles nothing.
+    pub dedup_days: u32,
+    /// The file never grows past this, bytes; at the bound nothing more is confirmed.
+    pub max_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { path: "/var/lib/portero/journal.db".into(), retention_days: 30, dedup_days: 400, max_bytes: 8 << 30 }
+    }
+}
+
+/// The position of an event in the journal: 1, 2, 3 …, never reused, without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Seq(pub u64);
+
+/// A terminal's entry in the journal's table of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub u32);
+
+/// A sink's entry in the journal's table of sinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SinkId(pub u32);
+
+/// An MQTT delivery by which a message without identity is recognised when the transport repeats it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redelivery {
+    /// Which session: broker name and client id.
+    pub session: String,
+    /// The packet id of the PUBLISH.
+    pub packet_id: u16,
+    /// First 16 bytes of SHA-256 of topic and payload.
+    pub digest: [u8; 16],
+    /// The DUP flag: only a DUP may match an earlier delivery.
+    pub dup: bool,
+}
+
+/// Something to append.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// An event, encoded by [`Prepared::new`] on the caller's thread.
+    Event(Prepared),
+    /// A fault.
+    Fault {
+        /// The terminal, if one claims it.
+        source: Option<SourceId>,
+        /// The device, as far as known.
+        device_key: String,
+        /// What was wrong.
+        fault: Fault,
+        /// When.
+        at: Now,
+    },
+    /// An interval in which a terminal could not be heard.
+    Blind {
+        /// The terminal.
+        source: SourceId,
+        /// From when.
+        from: Now,
+        /// Until when.
+        until: Now,
+        /// Why, in words for a person.
+        reason: String,
+    },
+}
+
+/// What became of an appended entry, in the order of the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is on disk under this number.
+    New(Seq),
+    /// The same record was there already.
+    Duplicate(Seq),
+    /// A record with the same id was there, and person, device time, direction or outcome differ: recorded and raised.
+    Conflict(Seq),
+    /// A fault or blind interval: on disk, without a number.
+    Noted,
+}
+
+/// An event as read back, its times corrected if its boot has been anchored since.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its number.
+    pub seq: Seq,
+    /// The event.
+    pub event: Event,
+    /// The gateway's clock was not right when this was heard and still isn't: the times may yet change.
+    pub provisional: bool,
+}
+
+/// Where a new sink starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With what comes from now on.
+    Now,
+    /// With the oldest event in the journal.
+    #[default]
+    All,
+}
+
+/// A batch whose first byte may have left: kept until its verdict is, so that the same key always carries the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flight {
+    /// The idempotency key.
+    pub key: String,
+    /// The events in it, ascending.
+    pub seqs: Vec<Seq>,
+    /// The mapped body.
+    pub body: Vec<u8>,
+}
+
+/// What the journal knows of a sink when it is opened.
+#[derive(Debug, Clone)]
+pub struct SinkState {
+    /// Its id.
+    pub id: SinkId,
+    /// Everything up to here is settled, but for held events.
+    pub position: Seq,
+    /// The batch in flight at the last stop.
+    pub flight: Option<Flight>,
+}
+
+/// What became of an event at a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It arrived.
+    Delivered,
+    /// The sink's declared filter leaves it out.
+    Filtered,
+    /// Proven unacceptable.
+    Quarantined {
+        /// Why, in a stable word or short sentence.
+        reason: String,
+        /// The sink's own words, capped and scrubbed.
+        answer: String,
+        /// How many times it was sent.
+        attempts: u32,
+    },
+}
+
+/// When a settlement must be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With the next append, or after a second: losing it only re-sends.
+    Lazy,
+    /// Before the answer.
+    Now,
+}
+
+/// A quarantined event.
+#[derive(Debug, Clone)]
+pub struct Quarantined {
+    /// The sink's name.
+    pub sink: String,
+    /// The event.
+    pub record: Record,
+    /// Why.
+    pub reason: String,
+    /// The sink's own words.
+    pub answer: String,
+    /// How many times it was sent.
+    pub attempts: u32,
+    /// When it was quarantined.
+    pub at: UtcMicros,
+}
+
+/// Which events a person asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Only after this number.
+    pub after: Option<Seq>,
+    /// Only of this terminal (configured name, serial or device key).
+    pub terminal: Option<String>,
+    /// Only of this person (either id) or card number.
+    pub person: Option<String>,
+    /// Only with an event time at or after this.
+    pub since: Option<UtcMicros>,
+    /// At most so many; the newest ones, printed oldest first.
+    pub limit: usize,
+}
+
+/// The conservation ledger (I4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Events appended in all.
+    pub appended: u64,
+    /// Events whose bodies were pruned by retention.
+    pub pruned: u64,
+    /// Faults recorded.
+    pub faults: u64,
+    /// Blind intervals recorded.
+    pub blind: u64,
+    /// Conflicts recorded.
+    pub conflicts: u64,
+    /// Size of database and WAL, bytes.
+    pub bytes: u64,
+    /// One line per sink.
+    pub sinks: Vec<SinkStats>,
+}
+
+/// One sink's side of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkStats {
+    /// Its name.
+    pub name: String,
+    /// Events appended since it started.
+    pub appended: u64,
+    /// Arrived.
+    pub delivered: u64,
+    /// Neither settled nor set aside; counted on its own, not as a difference.
+    pub pending: u64,
+    /// Set aside with a reason.
+    pub quarantined: u64,
+    /// Dropped by a person.
+    pub dropped: u64,
+    /// Left out by the sink's filter.
+    pub filtered: u64,
+    /// Corrections still to be sent.
+    pub corrections_pending: u64,
+}
+
+impl SinkStats {
+    /// Whether the ledger of this sink balances.
+    pub const fn balances(&self) -> bool {
+        self.appended == self.delivered + self.pending + self.quarantined + self.dropped + self.filtered
+    }
+}
+
+/// A point of the chain that the centre has seen: `ID:SEQ:HEX` on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The journal's id, hex.
+    pub journal_id: String,
+    /// The row.
+    pub seq: Seq,
+    /// The row's hash.
+    pub head: [u8; 16],
+}
+
+/// The result of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Nothing wrong was found.
+    pub ok: bool,
+    /// The journal's id, hex.
+    pub journal_id: String,
+    /// Last row.
+    pub seq: Seq,
+    /// Hash of the last row, hex.
+    pub head: String,
+    /// Whether an anchor from outside vouches for the chain, and up to which row.
+    pub anchored: Option<Seq>,
+    /// What was wrong, row by row, at most 100.
+    pub problems: Vec<String>,
+}
+
+/// A client of the gateway's own broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSession {
+    /// MQTT client id.
+    pub client_id: String,
+    /// Topic filters and their maximum QoS.
+    pub subscriptions: Vec<(String, u8)>,
+}
+
+/// What is known of one device behind a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceState {
+    /// The terminal.
+    pub source: SourceId,
+    /// The device key.
+    pub device_key: String,
+    /// Last heard.
+    pub last_heard: UtcMicros,
+    /// The last native sequence that was a number.
+    pub last_native_seq: Option<u64>,
+    /// How often that sequence went backwards.
+    pub epoch: u32,
+    /// Records missing, by the native sequence.
+    pub gaps: u64,
+}

@@ -1,0 +1,141 @@
+//! A connection that reads: rows back into records, with interned parts and corrected times.
+//!
+//! Must not: write, or hold a transaction open longer than one question takes (a checkpoint waits for readers).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::body;
+use super::error::Error;
+use super::schema::{self, db, un};
+use super::state::{ClockAnchor, load_anchor};
+use super::types::{Record, Seq, SourceId};
+use crate::clock::{Zone, restamp};
+use crate::event::{EventId, Source, UtcMicros};
+
+/// A terminal and its zone, looked up.
+type Known = (Arc<Source>, Option<Zone>);
+
+pub(super) struct View {
+    path: PathBuf,
+    conn: Option<Connection>,
+    sources: HashMap<SourceId, Known>,
+}
+
+/// A row as it comes from the table.
+pub(super) struct Row {
+    pub(super) seq: u64,
+    pub(super) id: EventId,
+    pub(super) body: Vec<u8>,
+}
+
+impl View {
+    pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
+        let conn = Some(schema::open_reader(&path)?);
+        Ok(Self { path, conn, sources: HashMap::new() })
+    }
+
+    pub(super) fn conn(&self) -> Result<&Connection, Error> {
+        self.conn.as_ref().ok_or(Error::Closed)
+    }
+
+    /// Opens the connection again if an error closed it.
+    pub(super) fn ready(&mut self) -> Result<(), Error> {
+        if self.conn.is_none() {
+            self.conn = Some(schema::open_reader(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// After an error nothing that this connection has cached is trusted.
+    pub(super) fn discard(&mut self) {
+        self.conn = None;
+    }
+
+    pub(super) const fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Runs `ask` on one snapshot.
+    pub(super) fn snapshot<T>(&mut self, ask: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.conn()?.execute_batch("BEGIN")?;
+        let answer = ask(self);
+        // Ends a transaction that only read; if even that fails the connection goes.
+        if self.conn()?.execute_batch("COMMIT").is_err() {
+            self.discard();
+        }
+        answer
+    }
+
+    pub(super) fn head(&self) -> Result<Seq, Error> {
+        super::state::last_row(self.conn()?).map(|(seq, _)| Seq(seq))
+    }
+
+    fn source(&mut self, id: SourceId) -> Result<Known, Error> {
+        if let Some(known) = self.sources.get(&id) {
+            return Ok(known.clone());
+        }
+        let source = self
+            .conn()?
+            .prepare_cached("SELECT tenant, site, gateway, terminal, protocol, zone FROM source WHERE id = ?1")?
+            .query_row([id.0], |row| {
+                Ok(Source {
+                    tenant: row.get(0)?,
+                    site_id: row.get(1)?,
+                    gateway_id: row.get(2)?,
+                    terminal_id: row.get(3)?,
+                    protocol: row.get(4)?,
+                    zone: row.get(5)?,
+                })
+            })
+            .optional()?
+            .ok_or_else(|| Error::Corrupt(format!("a row names terminal {}, which is missing", id.0)))?;
+        let zone = Zone::named(&source.zone).ok();
+        let known = (Arc::new(source), zone);
+        self.sources.insert(id, known.clone());
+        Ok(known)
+    }
+
+    /// The anchor of the boot in which a row was heard.
+    pub(super) fn anchor_of(&self, seq: u64) -> Result<Option<ClockAnchor>, Error> {
+        let conn = self.conn()?;
+        let boot: Option<[u8; 16]> = conn
+            .prepare_cached("SELECT boot_id FROM boot WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1")?
+            .query_row([db(seq)], |row| row.get(0))
+            .optional()?;
+        boot.map_or(Ok(None), |boot| load_anchor(conn, &boot))
+    }
+
+    /// A row as a record. [`Error::Corrupt`] is the row's fault alone.
+    pub(super) fn record(&mut self, row: &Row) -> Result<Record, Error> {
+        let stored = body::decode(&row.body).map_err(|damage| Error::Corrupt(format!("row {}: {damage}", row.seq)))?;
+        let (source, zone) = self.source(stored.source)?;
+        let mut event = stored.into_event(row.id, source);
+        let mut provisional = false;
+        if !event.times.synchronised {
+            match self.anchor_of(row.seq)? {
+                None => provisional = true,
+                Some(anchor) => {
+                    let received = corrected(anchor, event.times.received_boot.0);
+                    // A zone that this machine's database no longer knows: only the receive time can be mended.
+                    let zone = zone.unwrap_or_else(Zone::utc);
+                    event.times = restamp(&event, &zone, received);
+                }
+            }
+        }
+        Ok(Record { seq: Seq(row.seq), event, provisional })
+    }
+}
+
+/// The true receive time of a row of an anchored boot.
+pub(super) fn corrected(anchor: ClockAnchor, boot_us: u64) -> UtcMicros {
+    UtcMicros(anchor.utc.wrapping_sub(db(anchor.boot.0)).wrapping_add(db(boot_us)))
+}
+
+/// Reads the columns `seq, id, body` of the current row.
+pub(super) fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { seq: un(row.get(0)?), id: EventId(row.get(1)?), body: row.get(2)? })
+}
