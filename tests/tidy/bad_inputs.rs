@@ -187,7 +187,7 @@ fn a_make_target_that_does_not_exist_is_found() {
 
 #[test]
 fn commands_are_read_from_fenced_blocks_alone() {
-    let page = "portero fly\n```sh\nsudo portero check --config x.toml\nA=b target/demo/portero decode | jq .\n```\n";
+    let page = "portero fly\n```sh\nsudo portero check --config x.toml\ncat x | A=b target/demo/portero decode > y\n# portero x\n```\n";
     assert_eq!(
         rules::commands(page, "portero"),
         [vec!["portero", "check", "--config", "x.toml"], vec!["target/demo/portero", "decode"]]

@@ -207,8 +207,8 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// The commands in the fenced blocks of a page: lines that start with `program`, up to a word that starts with
-/// `|`, `#`, `>` or `&`.
+/// The commands in the fenced blocks of a page that run `program`, each part of a pipe or a list on its own; what follows
+/// a `#` or a redirection doesn't count.
 pub(crate) fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
     let mut fenced = false;
     let mut found = Vec::new();
@@ -217,13 +217,17 @@ pub(crate) fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
             fenced = !fenced;
             continue;
         }
-        let words: Vec<String> = shell_words(line)
-            .into_iter()
-            .take_while(|w| !w.starts_with(['|', '#', '>', '&']))
-            .skip_while(|w| w == "$" || w == "sudo" || w.contains('='))
-            .collect();
-        if fenced && words.first().is_some_and(|w| w.rsplit('/').next() == Some(program)) {
-            found.push(words);
+        let words = shell_words(line);
+        for command in words.split(|w| matches!(w.as_str(), "|" | "&" | "&&" | "||" | ";")) {
+            let command: Vec<String> = command
+                .iter()
+                .take_while(|w| !w.starts_with(['#', '>', '<']))
+                .skip_while(|w| *w == "$" || *w == "sudo" || w.contains('='))
+                .cloned()
+                .collect();
+            if fenced && command.first().is_some_and(|w| w.rsplit('/').next() == Some(program)) {
+                found.push(command);
+            }
         }
     }
     found
