@@ -13,6 +13,9 @@
 
 mod device_time;
 
+#[cfg(test)]
+mod tests;
+
 mod wire;
 
 use std::sync::Arc;

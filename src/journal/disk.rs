@@ -84,8 +84,8 @@ impl Trouble {
         self.word = Some(error.word());
     }
 
-    /// Whether the trouble is one after which a synced row may not be on the medium.
-    pub(super) const fn was_io(&self) -> bool {
+    /// Whether the last commit failed.
+    pub(super) const fn is_on(&self) -> bool {
         self.word.is_some()
     }
 

@@ -7,7 +7,13 @@ mod append;
 
 mod body;
 
+mod browse;
+
 mod chain;
+
+mod clocks;
+
+mod damage;
 
 mod devices;
 
@@ -25,6 +31,8 @@ mod prepared;
 
 mod reader;
 
+mod retention;
+
 mod schema;
 
 mod settle;
@@ -32,6 +40,8 @@ mod settle;
 mod state;
 
 mod types;
+
+mod verify;
 
 mod view;
 
@@ -190,10 +200,19 @@ impl Journal {
     fn open_tuned(config: &Config, clock: Clock, tuning: schema::Tuning) -> Result<Self, Error> {
         make_directory(&config.path)?;
         let lock = lock::Lock::take(&config.path)?;
-        disk::make_file(&config.path)?;
-        let conn = schema::open_writer(config, tuning)?;
-        let boot_id = boot_id(&clock, &conn)?;
-        let state = State::load(&conn, boot_id)?;
+        let boot_id = boot_id(&clock)?;
+        let (conn, state) = match open_checked(config, tuning, &clock, boot_id) {
+            Err(Error::Corrupt(reason)) => {
+                let aside = damage::set_aside(&config.path, &clock)?;
+                tracing::error!(
+                    reason,
+                    error = %aside.display(),
+                    "journal was damaged and is set aside in the named directory: keep it, a new one begins"
+                );
+                open_checked(config, tuning, &clock, boot_id)?
+            }
+            other => other?,
+        };
         let (head_sender, head) = watch::channel(Seq(state.head));
         let (nudge_sender, nudges) = watch::channel(0);
         let shared = Arc::new(Shared::default());
@@ -210,6 +229,7 @@ impl Journal {
             ballast: disk::Ballast::new(&config.path, config.max_bytes),
             trouble: disk::Trouble::default(),
             open: Some((conn, state)),
+            bound_for_appends: None,
             lazies: Vec::new(),
             lock,
         };
@@ -291,7 +311,6 @@ impl Journal {
     }
 
     /// Puts a question that may take long, so that no relay waits for a person.
-    #[expect(dead_code, reason = "questions of people follow")]
     async fn browse<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut View) -> Result<T, Error> + Send + 'static,
@@ -386,6 +405,28 @@ impl Journal {
         }
     }
 
+    /// Corrections that this sink still has to learn: `event.corrects` is set.
+    pub async fn corrections(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
+        self.flush().await?;
+        let found = self.read_with(move |view| clocks::corrections(view, sink, rows)).await?;
+        if !found.damaged.is_empty() {
+            let damaged = found.damaged;
+            self.write(move |tx| clocks::drop_corrections(tx, sink, &damaged)).await?;
+        }
+        Ok(found.records)
+    }
+
+    /// These corrections arrived (or were refused for good, which is logged by the caller); forgets the batch in flight.
+    pub async fn settle_corrections(&self, sink: SinkId, seqs: Vec<Seq>) -> Result<(), Error> {
+        self.write(move |tx| clocks::settle_corrections(tx, sink, &seqs)).await
+    }
+
+    /// The clock of this boot is right now: writes the anchor row, makes corrections for what had already left.
+    /// Answers how many events were heard before. A second call in the same boot does nothing.
+    pub async fn anchor_clock(&self, now: Now) -> Result<u64, Error> {
+        self.write(move |tx| clocks::anchor(tx, now)).await
+    }
+
     /// Quarantined events, oldest first.
     pub async fn quarantined(&self, sink: Option<String>, limit: usize) -> Result<Vec<Quarantined>, Error> {
         self.flush().await?;
@@ -395,6 +436,30 @@ impl Journal {
     /// Makes quarantined events pending again; all of the sink's if `seqs` is `None`. Answers how many.
     pub async fn release(&self, sink: String, seqs: Option<Vec<Seq>>) -> Result<u64, Error> {
         self.write(move |tx| settle::release(tx, &sink, seqs.as_deref())).await
+    }
+
+    /// What a person asks for.
+    pub async fn query(&self, query: Query) -> Result<Vec<Record>, Error> {
+        self.browse(move |view| browse::query(view, &query)).await
+    }
+
+    /// Walks the chain.
+    pub async fn verify(&self, anchor: Option<Anchor>) -> Result<Verification, Error> {
+        self.browse(move |view| verify::verify(view, anchor)).await
+    }
+
+    /// Prunes what retention allows, in bounded steps; answers how many events went. The gateway calls it when idle.
+    pub async fn prune(&self, now: Now) -> Result<u64, Error> {
+        self.flush().await?;
+        let mut erased = 0;
+        loop {
+            let config = self.0.config.clone();
+            let step = self.write(move |tx| retention::step(tx, &config, now)).await?;
+            erased += step.erased;
+            if step.erased + step.forgotten == 0 {
+                return Ok(erased);
+            }
+        }
     }
 
     /// The ledger.
@@ -449,35 +514,6 @@ impl Journal {
     }
 }
 
-// TODO-JOURNAL
-#[expect(unused_variables, clippy::unused_async, clippy::todo, reason = "skeleton")]
-#[expect(missing_docs, reason = "skeleton")]
-impl Journal {
-    pub async fn corrections(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
-        Ok(Vec::new())
-    }
-
-    pub async fn settle_corrections(&self, sink: SinkId, seqs: Vec<Seq>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    pub async fn anchor_clock(&self, now: Now) -> Result<u64, Error> {
-        Ok(0)
-    }
-
-    pub async fn query(&self, query: Query) -> Result<Vec<Record>, Error> {
-        todo!("journal")
-    }
-
-    pub async fn verify(&self, anchor: Option<Anchor>) -> Result<Verification, Error> {
-        todo!("journal")
-    }
-
-    pub async fn prune(&self, now: Now) -> Result<u64, Error> {
-        Ok(0)
-    }
-}
-
 /// Makes the journal's directory if only its last part is missing.
 fn make_directory(path: &Path) -> Result<(), Error> {
     let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) else { return Ok(()) };
@@ -485,12 +521,30 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::Io(format!("can't make {}: {error}; make it, owned by us", directory.display())))
 }
 
-/// The kernel's boot id; where it can't be read every start counts as a boot.
-fn boot_id(clock: &Clock, conn: &rusqlite::Connection) -> Result<[u8; 16], Error> {
-    match clock.boot_id() {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => {
-            Ok(conn.query_row("SELECT randomblob(16)", [], |row| row.get(0))?)
-        }
-        id => Ok(id),
+/// Opens the file for writing; after a stop that was not orderly it is checked first.
+fn open_checked(
+    config: &Config,
+    tuning: schema::Tuning,
+    clock: &Clock,
+    boot_id: [u8; 16],
+) -> Result<(rusqlite::Connection, State), Error> {
+    disk::make_file(&config.path)?;
+    // An orderly stop leaves no WAL.
+    let unclean = std::fs::metadata(lock::beside(&config.path, "-wal")).is_ok_and(|meta| meta.len() > 0);
+    let mut conn = schema::open_writer(config, tuning)?;
+    if unclean {
+        damage::quick_check(&mut conn, clock)?;
     }
+    let state = State::load(&conn, boot_id)?;
+    Ok((conn, state))
+}
+
+/// The kernel's boot id; where it can't be read every start counts as a boot.
+fn boot_id(clock: &Clock) -> Result<[u8; 16], Error> {
+    let id = clock.boot_id();
+    if id != [0; 16] {
+        return Ok(id);
+    }
+    let random = rusqlite::Connection::open_in_memory()?;
+    Ok(random.query_row("SELECT randomblob(16)", [], |row| row.get(0))?)
 }

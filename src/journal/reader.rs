@@ -136,6 +136,19 @@ pub(super) fn held(view: &mut View, sink: SinkId, most: usize) -> Result<Found, 
     decode(view, &rows)
 }
 
+/// Events whose corrections a sink still has to learn, ascending.
+pub(super) fn corrections(view: &mut View, sink: SinkId, most: usize) -> Result<Found, Error> {
+    let rows = rows(
+        view,
+        "SELECT e.seq, e.id, e.body FROM correction c JOIN event e ON e.seq = c.seq
+         WHERE c.sink = ?1 ORDER BY c.seq LIMIT ?2",
+        params![sink.0, limit(most)],
+        most,
+        usize::MAX,
+    )?;
+    decode(view, &rows)
+}
+
 /// These events, ascending; what was pruned or can't be read is left out.
 pub(super) fn read(view: &mut View, seqs: &[Seq]) -> Result<Found, Error> {
     let mut ordered = seqs.to_vec();

@@ -124,6 +124,15 @@ pub(super) fn open_writer(config: &Config, tuning: Tuning) -> Result<Connection,
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(48);
     let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    if pages > 0
+        && version(&conn)? == 0
+        && conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0))? > 0
+    {
+        return Err(Error::Unsafe(format!(
+            "{} is another program's database; check [journal] path",
+            config.path.display()
+        )));
+    }
     if pages == 0 {
         conn.pragma_update(None, "page_size", tuning.page_size)?;
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -141,11 +150,18 @@ pub(super) fn open_writer(config: &Config, tuning: Tuning) -> Result<Connection,
     if sync != 2 {
         return Err(Error::Unsafe(format!("synchronous is {sync} where FULL (2) is needed")));
     }
-    let page_size: u64 = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))?.into();
-    let max_pages = (config.max_bytes / page_size).clamp(64, u64::from(u32::MAX) - 2);
-    conn.query_row(&format!("PRAGMA max_page_count={max_pages}"), [], |_| Ok(()))?;
+    bound(&conn, config.max_bytes, false)?;
     migrate(&mut conn, &config.path)?;
     Ok(conn)
+}
+
+/// Sets how far the file may grow. Appends may use fifteen parts of sixteen: settling and pruning, which make room, must
+/// still find some.
+pub(super) fn bound(conn: &Connection, max_bytes: u64, appends: bool) -> Result<(), Error> {
+    let page_size: u64 = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))?.into();
+    let all = (max_bytes / page_size).clamp(128, u64::from(u32::MAX) - 2);
+    let pages = if appends { all - all / 16 } else { all };
+    Ok(conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))?)
 }
 
 /// Opens a connection that can't write.

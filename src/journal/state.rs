@@ -87,12 +87,21 @@ fn load_boot(conn: &Connection, id: [u8; 16], head: u64) -> Result<Boot, Error> 
 }
 
 /// The anchor of a boot, if its clock was ever right.
-pub(super) fn load_anchor(conn: &Connection, boot_id: &[u8; 16]) -> Result<Option<ClockAnchor>, Error> {
+fn load_anchor(conn: &Connection, boot_id: &[u8; 16]) -> Result<Option<ClockAnchor>, Error> {
     let mut find = conn.prepare_cached("SELECT boot_us, utc_us FROM anchor WHERE boot_id = ?1")?;
     let anchor = find
         .query_row([boot_id], |row| Ok(ClockAnchor { boot: BootTime(un(row.get(0)?)), utc: row.get(1)? }))
         .optional()?;
     Ok(anchor)
+}
+
+/// The anchor of the boot in which a row was heard.
+pub(super) fn anchor_of(conn: &Connection, seq: u64) -> Result<Option<ClockAnchor>, Error> {
+    let boot: Option<[u8; 16]> = conn
+        .prepare_cached("SELECT boot_id FROM boot WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1")?
+        .query_row([db(seq)], |row| row.get(0))
+        .optional()?;
+    boot.map_or(Ok(None), |boot| load_anchor(conn, &boot))
 }
 
 /// A transaction in the making: the connection, the state that follows it, and what time it is.

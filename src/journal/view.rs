@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::body;
 use super::error::Error;
 use super::schema::{self, db, un};
-use super::state::{ClockAnchor, load_anchor};
+use super::state::{ClockAnchor, anchor_of};
 use super::types::{Record, Seq, SourceId};
 use crate::clock::{Zone, restamp};
 use crate::event::{EventId, Source, UtcMicros};
@@ -99,16 +99,6 @@ impl View {
         Ok(known)
     }
 
-    /// The anchor of the boot in which a row was heard.
-    pub(super) fn anchor_of(&self, seq: u64) -> Result<Option<ClockAnchor>, Error> {
-        let conn = self.conn()?;
-        let boot: Option<[u8; 16]> = conn
-            .prepare_cached("SELECT boot_id FROM boot WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1")?
-            .query_row([db(seq)], |row| row.get(0))
-            .optional()?;
-        boot.map_or(Ok(None), |boot| load_anchor(conn, &boot))
-    }
-
     /// A row as a record. [`Error::Corrupt`] is the row's fault alone.
     pub(super) fn record(&mut self, row: &Row) -> Result<Record, Error> {
         let stored = body::decode(&row.body).map_err(|damage| Error::Corrupt(format!("row {}: {damage}", row.seq)))?;
@@ -116,7 +106,7 @@ impl View {
         let mut event = stored.into_event(row.id, source);
         let mut provisional = false;
         if !event.times.synchronised {
-            match self.anchor_of(row.seq)? {
+            match anchor_of(self.conn()?, row.seq)? {
                 None => provisional = true,
                 Some(anchor) => {
                     let received = corrected(anchor, event.times.received_boot.0);

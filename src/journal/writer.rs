@@ -63,6 +63,8 @@ pub(super) struct Writer {
     pub(super) ballast: Ballast,
     pub(super) trouble: Trouble,
     pub(super) open: Option<(Connection, State)>,
+    /// Whether the bound of the open connection is the one for appends.
+    pub(super) bound_for_appends: Option<bool>,
     pub(super) lazies: Vec<Lazy>,
     pub(super) lock: Lock,
 }
@@ -183,6 +185,11 @@ impl Writer {
         }
         let now = self.clock.now();
         let Some((conn, state)) = &mut self.open else { return Err(Error::Closed) };
+        let appends = group.iter().any(|command| matches!(command, Command::Append { .. }));
+        if self.bound_for_appends != Some(appends) {
+            schema::bound(conn, self.config.max_bytes, appends)?;
+            self.bound_for_appends = Some(appends);
+        }
         let before = state.head;
         let mut tx = Tx { conn, state, now, shared: &self.shared, nudge: false };
         let mut answers = Vec::with_capacity(group.len());
@@ -278,7 +285,7 @@ impl Writer {
 
     fn reopen(&mut self) -> Result<(), Error> {
         let conn = schema::open_writer(&self.config, self.tuning)?;
-        if self.trouble.was_io() {
+        if self.trouble.is_on() {
             // Rows whose sync failed may be in the WAL and not on the medium: copy and sync everything before a
             // terminal that repeats them hears "duplicate".
             let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -287,6 +294,7 @@ impl Writer {
             }
         }
         let state = State::load(&conn, self.boot_id)?;
+        self.bound_for_appends = None;
         self.open = Some((conn, state));
         Ok(())
     }
