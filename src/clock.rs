@@ -184,6 +184,11 @@ pub fn zones_like(name: &str) -> Vec<String> {
         .collect()
 }
 
+/// Every name of the IANA database, for an error that helps where [`zones_like`] finds nothing.
+pub fn zone_names() -> Vec<String> {
+    jiff::tz::db().available().map(|z| z.to_string()).collect()
+}
+
 /// Resolves when something happened from what the device wrote and when the gateway heard it.
 ///
 /// A local time that exists twice (autumn) takes the side nearer to the receive time that isn't after it, one that does

@@ -1,3 +1,7 @@
 //! Arguments to subcommand to exit code, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(portero::cli::main() as u8)
+}

@@ -1,1 +1,53 @@
-//! Logs and counters.
+//! Logs: to standard error, as text for people or JSON for programs.
+//!
+//! Must not: write to a file (flash wears out, the system's journal keeps logs), or let a secret or a person's number
+//! through; what may stand in a line is decided where the line is written.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// The words that are a filter by themselves.
+pub const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// Overrides the configured filter.
+pub const VARIABLE: &str = "PORTERO_LOG";
+
+/// Whether a text is a filter: a level, or directives such as `info,portero=debug`.
+pub fn is_filter(text: &str) -> bool {
+    // A lone word that is no level would be taken for the name of a module and silence everything.
+    if !text.contains(['=', ',', '[']) {
+        return LEVELS.contains(&text.to_ascii_lowercase().as_str());
+    }
+    EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Starts logging. A second call in the same process does nothing.
+///
+/// `filter` is a text for which [`is_filter`] holds; `$PORTERO_LOG` is stronger. Under systemd (`$JOURNAL_STREAM` is
+/// set) lines carry no time: the system's journal has its own.
+pub fn start(filter: &str, json: bool) {
+    let filter = std::env::var(VARIABLE).ok().filter(|text| is_filter(text)).unwrap_or_else(|| filter.to_owned());
+    let Ok(filter) = EnvFilter::builder().parse(&filter) else { return };
+    let stamped = std::env::var_os("JOURNAL_STREAM").is_none();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    // `try_init` fails only where a subscriber is set already: a test, or a second call.
+    let _ = match (json, stamped) {
+        (true, true) => lines.json().try_init(),
+        (true, false) => lines.json().without_time().try_init(),
+        (false, true) => lines.try_init(),
+        (false, false) => lines.without_time().try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_filter() {
+        assert!(is_filter("info") && is_filter("INFO") && is_filter("info,portero=debug"));
+        assert!(!is_filter("inof") && !is_filter("portero=loud"));
+    }
+}

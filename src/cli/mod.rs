@@ -10,9 +10,144 @@
 
 pub mod central;
 
+pub mod check;
+
+pub mod configured;
+
+pub mod events;
+
+pub mod journal;
+
 pub mod output;
 
+pub mod quarantine;
+
+pub mod run;
+
+pub mod simulate;
+
+pub mod status;
+
+pub mod table;
+
+use std::io::IsTerminal as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+pub use configured::ConfigFile;
 pub use output::Output;
+
+use crate::manage::config::Problems;
+
+/// Brings what attendance and access terminals report to the centre, once, through any failure.
+#[derive(Debug, Parser)]
+#[command(name = "portero", version, disable_help_subcommand = true, help_template = TEMPLATE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Subcommands stand in groups; clap knows none, so they come as text after the options.
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}\nOptions:\n{options}\n\n\
+    portero COMMAND --help says more of a command.\n";
+
+/// The groups, in the order in which people meet them. Every subcommand is in exactly one.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Gateway", &["run", "check", "status"]),
+    ("Events", &["events", "quarantine", "journal"]),
+    ("Terminals", &["simulate"]),
+    ("Centre", &["central"]),
+];
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::Args),
+    /// Check the configuration and say everything that is wrong with it
+    Check(check::Args),
+    /// Show how the gateway, its links and its sinks are
+    Status(status::Args),
+    /// List events of the journal, or follow them as they come
+    Events(events::Args),
+    /// List, show or replay events that a sink refused for good
+    Quarantine(quarantine::Args),
+    /// Verify the journal's chain, or show its ledger
+    Journal(journal::Args),
+    /// Play a terminal, so that a gateway can be tried without one
+    Simulate(simulate::Args),
+    /// Prepare the central PostgreSQL
+    Central(central::Args),
+}
+
+/// Parses the arguments, runs the subcommand, prints its error and chooses the exit code.
+pub fn main() -> Exit {
+    let command = Cli::command().after_help(groups());
+    let command = match command.try_get_matches().and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Nobody is left to be told if this fails.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let result = match &command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Events(args) => events::run(args),
+        Command::Quarantine(args) => quarantine::run(args),
+        Command::Journal(args) => journal::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Central(args) => central::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        report(&error);
+        exit_for(&error)
+    })
+}
+
+fn groups() -> String {
+    let command = Cli::command();
+    let mut text = String::new();
+    for (heading, names) in GROUPS {
+        text.push_str(heading);
+        text.push_str(":\n");
+        for name in *names {
+            let about = command.find_subcommand(name).and_then(|c| c.get_about()).map(ToString::to_string);
+            text.push_str(&format!("  {name:<12}{}\n", about.unwrap_or_default()));
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// Prints an error for a person, on standard error.
+#[expect(clippy::print_stderr, reason = "the one place where a command's error is printed")]
+fn report(error: &anyhow::Error) {
+    match error.downcast_ref::<Problems>() {
+        Some(problems) => eprintln!("{}", problem_lines(problems, std::io::stderr().is_terminal())),
+        None => eprintln!("portero: {error:#}"),
+    }
+}
+
+/// All problems of a configuration, one a line, with the line of the file and a caret where a person looks.
+pub(crate) fn problem_lines(problems: &Problems, carets: bool) -> String {
+    let mut lines = Vec::new();
+    for (word, list) in [("", &problems.errors), ("warning: ", &problems.warnings)] {
+        for problem in list {
+            lines.push(format!("{word}{problem}"));
+            lines.extend(problem.caret().filter(|_| carets));
+        }
+    }
+    let count = problems.errors.len();
+    if count > 0 {
+        let noun = if count == 1 { "problem" } else { "problems" };
+        lines.push(format!("portero: {count} {noun} in the configuration"));
+    }
+    lines.join("\n")
+}
 
 /// How the process ends (`sysexits.h` for 69, 74 and 78).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +196,14 @@ pub fn exit_for(error: &anyhow::Error) -> Exit {
                 crate::journal::Error::NotFound(_) => Exit::No,
                 _ => Exit::Io,
             };
+        }
+        if cause.is::<Problems>() {
+            return Exit::Config;
+        }
+        if let Some(gateway) = cause.downcast_ref::<crate::gateway::Error>()
+            && matches!(gateway, crate::gateway::Error::Sink { .. })
+        {
+            return Exit::Config;
         }
         if cause.is::<std::io::Error>() {
             return Exit::Io;

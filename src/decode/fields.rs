@@ -2,6 +2,10 @@
 //!
 //! Must not: know a vendor, or do anything that can fail at run time: an unusable value is a fault of that one record.
 
+mod apply;
+
+pub(super) use apply::{MAX_TEXT, Plan, Record, number};
+
 /// A field of a [`crate::event::Reading`] that configuration may fill (`fields.NAME`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {

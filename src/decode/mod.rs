@@ -5,9 +5,13 @@
 
 pub mod fields;
 
+mod json;
+
 pub mod mqtt_face;
 
 pub mod mqtt_json;
+
+mod presence;
 
 pub mod rdm6300;
 

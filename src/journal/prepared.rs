@@ -9,7 +9,7 @@ use super::types::{Redelivery, SourceId};
 use crate::event::{Event, EventId};
 
 /// An event, encoded and digested, ready for the writer thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     pub(super) id: EventId,
     pub(super) body: Vec<u8>,

@@ -54,7 +54,7 @@ pub struct Redelivery {
 }
 
 /// Something to append.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Entry {
     /// An event, encoded by [`Prepared::new`] on the caller's thread.
     Event(Prepared),

@@ -1,11 +1,39 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
+//! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
+//! (`environment`), then each table is read key by key (`plain`, `brokers`, `terminals`, `fields`, `sinks`, `secrets`)
+//! and at last the tables are compared with each other (`load`).
+//!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
+
+mod address;
+mod brokers;
+mod environment;
+mod fields;
+mod load;
+mod plain;
+mod problem;
+mod reader;
+mod secrets;
+mod sinks;
+mod suggest;
+mod terminals;
+mod topics;
+mod tree;
 
 use std::path::PathBuf;
 
+pub use load::{Loaded, Options, load, load_text};
+pub use problem::{Problem, Problems};
+pub use secrets::Secrets;
+
 use crate::clock::SyncSource;
+use crate::tls::TlsMode;
 use crate::{deliver, journal, terminal};
+
+/// The words of `tls = …`.
+const TLS_WORDS: &[(&str, TlsMode)] =
+    &[("require", TlsMode::Require), ("disable", TlsMode::Disable), ("insecure", TlsMode::Insecure)];
 
 /// Everything, resolved: the parts' own `Config`s.
 #[derive(Debug, Clone, PartialEq)]

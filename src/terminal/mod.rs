@@ -3,13 +3,25 @@
 //! Must not: know a protocol (decoders do) or a sink, spawn long-lived tasks (the gateway does), or confirm anything
 //! before `append` returned.
 
-pub mod broker;
+pub mod stamp;
 
-pub mod mqtt;
+mod topic;
+
+mod device;
+
+mod quiet;
+
+mod hub;
+
+mod ingest;
+
+mod pipeline;
 
 pub mod serial;
 
-pub mod stamp;
+pub mod mqtt;
+
+pub mod broker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +33,57 @@ use crate::decode;
 use crate::journal::Journal;
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
+
+/// Why a link can't be used. Every one of them is tried again: a link never ends before the gateway does.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such file.
+    #[error("there is no device {device}; plug it in, or correct link.device (see ls /dev/serial/by-id)")]
+    NoDevice {
+        /// The path.
+        device: PathBuf,
+    },
+    /// Somebody else has it.
+    #[error("device {device} is held by process {pid} ({program}); stop it, or name another device")]
+    Held {
+        /// The path.
+        device: PathBuf,
+        /// The process.
+        pid: u32,
+        /// Its name.
+        program: String,
+    },
+    /// The driver or the system refused.
+    #[error("cannot open {device}: {reason}")]
+    Open {
+        /// The path.
+        device: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The driver can't do RS-485.
+    #[error("{device} refuses RS-485 mode: {source}; leave rs485 out if the adapter switches by itself")]
+    Rs485 {
+        /// The path.
+        device: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A name or password is not available.
+    #[error(transparent)]
+    Secret(#[from] crate::secret::Error),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+    /// Nothing can listen there.
+    #[error("cannot listen on {address}: {source}; stop what uses it, or change listen")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
 
 /// `[gateway]`: who we are.
 #[derive(Debug, Clone, PartialEq, Eq)]

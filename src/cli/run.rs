@@ -1,0 +1,47 @@
+//! `portero run`: the gateway.
+//!
+//! Must not: start anything itself; `gateway` does.
+
+use super::{ConfigFile, Exit, Failure};
+use crate::gateway::{self, Ended};
+use crate::manage::config::{Loaded, LogFormat, Secrets};
+
+/// Worker threads of the runtime: the journal's writer has a thread of its own beside them.
+const WORKERS: usize = 2;
+
+/// Blocking threads: name look-ups only.
+const BLOCKING: usize = 8;
+
+/// What is left when the gateway has stopped may take so long.
+const LEFTOVERS: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let Loaded { config, warnings } = args.file.load(Secrets::Need)?;
+    crate::telemetry::start(&config.log.level, config.log.format == LogFormat::Json);
+    for warning in &warnings {
+        tracing::warn!(reason = %warning, "configuration is doubtful");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(gateway::run(config));
+    match ended {
+        // At once means at once: nothing is waited for.
+        Ok(Ended::Forced) => runtime.shutdown_background(),
+        _ => runtime.shutdown_timeout(LEFTOVERS),
+    }
+    match ended? {
+        Ended::Stopped => Ok(Exit::Done),
+        Ended::Forced => Err(Failure::new(Exit::No, "stopped at once by a second signal").into()),
+    }
+}

@@ -1,0 +1,111 @@
+//! Housekeeping: the clock's first right moment, retention, and the proof that the journal moves.
+//!
+//! Must not: prune by a clock that may be wrong, or feed the watchdog without proof.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::Parts;
+use crate::journal::{self, Journal};
+use crate::manage::service;
+
+/// How often an unsynchronised clock is asked.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+
+/// How often retention looks for something to prune.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// A breath between two steps of pruning, so that events go first.
+const PRUNE_BREATH: Duration = Duration::from_millis(50);
+
+/// How often the line for `systemctl status` is renewed where the unit has no watchdog.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Waits for the clock to be right, then has the journal correct the times of what was heard before.
+pub(super) async fn watch_clock(parts: Arc<Parts>) {
+    let mut ticks = interval(CLOCK_CHECK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waited = false;
+    loop {
+        ticks.tick().await;
+        let now = parts.clock.now();
+        if !now.synchronised {
+            if !waited {
+                waited = true;
+                tracing::warn!("clock is not synchronised; times of events are provisional until it is");
+            }
+            continue;
+        }
+        match parts.journal.anchor_clock(now).await {
+            Ok(count) => {
+                if waited || count > 0 {
+                    tracing::info!(count, "clock is synchronised; earlier times corrected");
+                }
+                return;
+            }
+            Err(journal::Error::Closed) => return,
+            // A full disk, say: the next second may be better, and the journal itself complains.
+            Err(error) => tracing::debug!(%error, "clock anchor not written yet"),
+        }
+    }
+}
+
+/// Prunes hourly, in small steps, while the clock is right.
+pub(super) async fn prune(parts: Arc<Parts>) {
+    let mut ticks = interval(PRUNE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut count = 0;
+        loop {
+            let now = parts.clock.now();
+            if !now.synchronised {
+                break;
+            }
+            match parts.journal.prune(now).await {
+                Ok(0) => break,
+                Ok(step) => count += step,
+                Err(journal::Error::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "retention failed; it is tried again in an hour");
+                    break;
+                }
+            }
+            sleep(PRUNE_BREATH).await;
+        }
+        if count > 0 {
+            tracing::info!(count, "events past their retention pruned");
+        }
+    }
+}
+
+/// Feeds systemd's watchdog, each time after the journal's writer has answered.
+pub(super) async fn prove_life(parts: Arc<Parts>) {
+    if !service::is_supervised() {
+        return;
+    }
+    let watchdog = service::watchdog_interval();
+    let every = watchdog.unwrap_or(LINE_EVERY);
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // An append of nothing goes through the writer's queue like any other. A full disk is an answer, too: only a
+        // writer that says nothing is dead.
+        match timeout(every, parts.journal.append(Vec::new())).await {
+            Ok(Err(journal::Error::Closed)) => return,
+            Ok(_) if watchdog.is_some() => service::alive(),
+            Ok(_) => {}
+            Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
+        }
+        service::line(&parts.gateway.line());
+    }
+}
+
+/// Returns when the journal's writer has ended: its end of the channel is gone.
+pub(super) async fn until_journal_ends(journal: &Journal) {
+    let mut head = journal.head();
+    while head.changed().await.is_ok() {}
+}

@@ -1,0 +1,154 @@
+//! References to secrets in the file, and whether they could be read.
+//!
+//! Must not: read a secret's value, or repeat one that was written into the file.
+
+use std::path::Path;
+
+use super::problem::Problem;
+use super::reader::{Reader, Report};
+use super::tree::{Node, Value};
+use crate::secret::SecretSource;
+
+/// The remedy for every secret that isn't a reference.
+const REFERENCE: &str =
+    r#"{ credential = "NAME" } (systemd LoadCredential=) or { file = "/absolute/path" } (mode 0600)"#;
+
+/// Reads `key = { credential = … }` or `{ file = … }`.
+pub(super) fn source(reader: &Reader<'_>, key: &'static str) -> Option<SecretSource> {
+    let node = reader.get(key)?;
+    let Value::Table(_) = &node.value else {
+        let expected = format!("{REFERENCE}; secrets are never written into the file");
+        reader.refuse(key, &node.place, what(node), &expected);
+        return None;
+    };
+    let table = reader.child(key, REFERENCE)?;
+    let credential = table.text("credential", "the name of a credential");
+    let file = table.path_to("file", "the path of a file of mode 0600");
+    let (has_credential, has_file) = (table.get("credential").is_some(), table.get("file").is_some());
+    let secret = match (has_credential, has_file) {
+        (true, true) => {
+            table.refuse("file", &node.place, "both credential and file", "one of the two");
+            None
+        }
+        (false, false) => {
+            reader.refuse(key, &node.place, "a table without credential or file", REFERENCE);
+            None
+        }
+        (true, false) => credential.and_then(|name| {
+            let plain = !name.contains('/') && name != "." && name != ".." && name.len() <= 255;
+            if !plain {
+                table.refuse("credential", &node.place, "a path", "a name without '/'; for a path use { file = … }");
+            }
+            plain.then(|| SecretSource::Credential(name.to_owned()))
+        }),
+        (false, true) => file.map(SecretSource::File),
+    };
+    table.finish(&[]);
+    if let Some(secret) = &secret {
+        let problem = reader.report.problem(&node.place, &reader.key(key), "", "");
+        reader.report.secrets.borrow_mut().push((secret.clone(), problem));
+    }
+    secret
+}
+
+/// The same where it must be there.
+pub(super) fn needed(reader: &Reader<'_>, key: &'static str) -> Option<SecretSource> {
+    if reader.get(key).is_none() {
+        reader.missing(key, REFERENCE);
+        return None;
+    }
+    source(reader, key)
+}
+
+fn what(node: &Node) -> &'static str {
+    match node.value {
+        Value::Text(_) => "a text (not shown)",
+        _ => "something that is no reference (not shown)",
+    }
+}
+
+/// How much is known of the place where secrets will be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// Not looked at: for commands that need none.
+    Ignore,
+    /// As `portero check` does by hand: without `$CREDENTIALS_DIRECTORY`, the unit's `LoadCredential=` lines decide, and
+    /// without a unit a warning is all.
+    Expect,
+    /// As `portero run` needs it: readable now.
+    Need,
+}
+
+/// Looks whether the secrets of the configuration are where it says.
+pub(super) fn check(report: &Report<'_>, secrets: Secrets, credentials: Option<&Path>, units: &[std::path::PathBuf]) {
+    let unit = (secrets == Secrets::Expect && credentials.is_none()).then(|| unit_credentials(units)).flatten();
+    for (source, problem) in report.secrets.borrow().iter() {
+        let mut problem = problem.clone();
+        if secrets == Secrets::Ignore {
+            continue;
+        }
+        let judged = match source {
+            SecretSource::Credential(name) if credentials.is_none() && secrets == Secrets::Expect => match &unit {
+                Some((_, names)) if names.iter().any(|n| n == name) => continue,
+                Some((unit, _)) => Err(describe(
+                    &mut problem,
+                    format!("credential \"{name}\", which {} does not load", unit.display()),
+                    format!(
+                        "LoadCredential={name}:/etc/portero/credentials/{name} in the unit (systemctl edit portero)"
+                    ),
+                )),
+                None => Ok(describe(
+                    &mut problem,
+                    format!("credential \"{name}\", which cannot be checked here"),
+                    format!("LoadCredential={name}:PATH in portero.service (not installed on this machine)"),
+                )),
+            },
+            SecretSource::Credential(name) if credentials.is_none() => Err(describe(
+                &mut problem,
+                format!("credential \"{name}\", but $CREDENTIALS_DIRECTORY is not set"),
+                format!("a start by systemd with LoadCredential={name}:PATH, or {{ file = \"/absolute/path\" }}"),
+            )),
+            SecretSource::Credential(_) | SecretSource::File(_) => match source.read() {
+                Ok(_) => continue,
+                Err(error) => Err(describe(&mut problem, format!("{source}: {error}"), remedy(source))),
+            },
+        };
+        match judged {
+            Ok(()) => report.warn(problem),
+            Err(()) => report.error(problem),
+        }
+    }
+}
+
+fn describe(problem: &mut Problem, found: String, expected: String) {
+    problem.found = found;
+    problem.expected = expected;
+}
+
+fn remedy(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Credential(name) => {
+            format!("a file \"{name}\" in $CREDENTIALS_DIRECTORY (LoadCredential={name}:PATH in the unit)")
+        }
+        SecretSource::File(path) => format!("a readable file of mode 0600 that holds the secret at {}", path.display()),
+    }
+}
+
+/// The first installed unit and the names of the credentials that it and its drop-ins load.
+fn unit_credentials(units: &[std::path::PathBuf]) -> Option<(std::path::PathBuf, Vec<String>)> {
+    let unit = units.iter().find(|u| u.is_file())?;
+    let mut texts = vec![std::fs::read_to_string(unit).unwrap_or_default()];
+    for unit in units {
+        let drop_ins = unit.with_extension("service.d");
+        let files = std::fs::read_dir(drop_ins).into_iter().flatten().flatten().map(|f| f.path());
+        texts.extend(files.filter(|f| f.extension().is_some_and(|e| e == "conf")).flat_map(std::fs::read_to_string));
+    }
+    let names = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let line = line.trim();
+        let value = ["LoadCredential=", "LoadCredentialEncrypted=", "SetCredential=", "SetCredentialEncrypted="]
+            .iter()
+            .find_map(|key| line.strip_prefix(key))?;
+        Some(value.split(':').next().unwrap_or(value).trim().to_owned())
+    });
+    Some((unit.clone(), names.collect()))
+}

@@ -1,0 +1,290 @@
+//! `[[sink]]`: `type = "api"` or `type = "postgres"`.
+//!
+//! Must not: know how a sink delivers.
+
+use std::time::Duration;
+
+use super::address::{self, Url, is_loopback};
+use super::brokers::missing_file;
+use super::plain::name;
+use super::reader::{Reader, as_text};
+use super::secrets;
+use super::tree::{Place, Value};
+use crate::deliver::{self, Kind, api, postgres};
+use crate::journal::Start;
+use crate::secret::SecretSource;
+use crate::tls::TlsMode;
+
+/// Most bytes of one request body to a vendor's API.
+const MAX_BODY_BYTES: u64 = 1 << 20;
+
+const API_KEYS: &[&str] = &["method", "auth", "headers", "max_body_bytes"];
+const POSTGRES_KEYS: &[&str] = &["password"];
+
+/// A sink as read, with what a comparison with the others needs.
+pub(super) struct Sink {
+    pub(super) path: String,
+    pub(super) name: Option<(String, Place)>,
+    pub(super) config: Option<deliver::Config>,
+}
+
+/// One `[[sink]]`.
+pub(super) fn sink(reader: Reader<'_>) -> Sink {
+    let path = reader.path.clone();
+    let name = name(&reader, "name", "a name for this sink, for example \"vendor\"");
+    let name_place = reader.get("name").map_or_else(|| reader.place.clone(), |n| n.place.clone());
+    let start = reader.word("start", &[("all", Start::All), ("now", Start::Now)]).unwrap_or_default();
+    if reader.get("type").is_none() {
+        reader.missing("type", "type = \"api\" or type = \"postgres\"");
+    }
+    let kind = match reader.word("type", &[("api", true), ("postgres", false)]) {
+        Some(true) => {
+            let kind = api(&reader).map(Kind::Api);
+            let elsewhere: Vec<_> =
+                POSTGRES_KEYS.iter().map(|k| (*k, "a sink of type postgres; here: auth = { … }")).collect();
+            reader.finish(&elsewhere);
+            kind
+        }
+        Some(false) => {
+            let kind = postgres(&reader).map(Kind::Postgres);
+            let elsewhere: Vec<_> = API_KEYS.iter().map(|k| (*k, "a sink of type api")).collect();
+            reader.finish(&elsewhere);
+            kind
+        }
+        None => None,
+    };
+    let config = (|| Some(deliver::Config { name: name.clone()?, start, kind: kind? }))();
+    Sink { path, name: name.map(|n| (n, name_place)), config }
+}
+
+fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {
+    let batch = reader.number("batch", 1..=most, "a whole number of events, for example 100");
+    batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(default)
+}
+
+fn timeout(reader: &Reader<'_>) -> Duration {
+    let seconds = reader.number("timeout_seconds", 1..=600, "a whole number of seconds, for example 30");
+    Duration::from_secs(seconds.unwrap_or(30))
+}
+
+fn api(reader: &Reader<'_>) -> Option<api::Config> {
+    let method = reader.word("method", &[("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH")]).unwrap_or("POST");
+    let batch = batch(reader, 10_000, 1);
+    let body = reader.number("max_body_bytes", 1024..=64 << 20, "a whole number of bytes, for example 1048576");
+    let max_body_bytes = usize::try_from(body.unwrap_or(MAX_BODY_BYTES)).ok()?;
+    let timeout = timeout(reader);
+    let headers = headers(reader);
+    let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
+    missing_file(reader, "ca_file", ca_file.as_deref());
+    let tls = reader.word("tls", super::TLS_WORDS);
+    let (auth, auth_fails) = match reader.get("auth") {
+        Some(_) => {
+            let auth = auth(reader);
+            let fails = auth.is_none();
+            (auth.unwrap_or(api::Auth::None), fails)
+        }
+        None => (api::Auth::None, false),
+    };
+    const URL: &str = "the address of the API, for example \"https://vendor.example/api/v1/events\"";
+    let text = reader.need_text("url", URL)?;
+    let node = reader.get("url")?;
+    let url = match address::parse(text) {
+        Some(url) if url.user.is_some() || url.has_password => {
+            reader.refuse(
+                "url",
+                &node.place,
+                "a URL with a login (not shown)",
+                "auth = { type = \"basic\", … } and a URL without login",
+            );
+            return None;
+        }
+        Some(url) if matches!(url.scheme, "http" | "https") && !url.host.is_empty() => url,
+        _ => {
+            reader.wrong("url", node, URL);
+            return None;
+        }
+    };
+    let tls = api_tls(reader, &url, tls, node)?;
+    if reader.get("auth").is_none() && !is_loopback(url.host) {
+        let expected = "auth = { type = \"bearer\", token = { credential = \"NAME\" } }, or auth = { type = \"none\" }";
+        reader.doubt("auth", &reader.place, "nothing", expected);
+    }
+    if auth_fails {
+        return None;
+    }
+    Some(api::Config {
+        url: text.to_owned(),
+        method: method.to_owned(),
+        batch,
+        max_body_bytes,
+        auth,
+        headers,
+        timeout,
+        tls,
+        ca_file,
+    })
+}
+
+fn api_tls(reader: &Reader<'_>, url: &Url<'_>, tls: Option<TlsMode>, node: &super::tree::Node) -> Option<TlsMode> {
+    match (url.scheme, tls, is_loopback(url.host)) {
+        ("https", None | Some(TlsMode::Require), _) => Some(TlsMode::Require),
+        ("https", Some(TlsMode::Insecure), _) => {
+            warn_insecure(reader);
+            Some(TlsMode::Insecure)
+        }
+        ("http", None | Some(TlsMode::Disable), true) => Some(TlsMode::Disable),
+        ("http", _, false) => {
+            reader.wrong("url", node, "https://: unencrypted delivery is allowed on this machine (loopback) only");
+            None
+        }
+        _ => {
+            let tls = reader.get("tls")?;
+            reader.wrong(
+                "tls",
+                tls,
+                "what the url says: https:// with \"require\" or \"insecure\", http:// with \"disable\"",
+            );
+            None
+        }
+    }
+}
+
+fn warn_insecure(reader: &Reader<'_>) {
+    if let Some(node) = reader.get("tls") {
+        let found = "an encrypted connection to a server that nobody verifies";
+        reader.doubt("tls", &node.place, found, "tls = \"require\", with ca_file for an own CA");
+    }
+}
+
+/// `headers = { X-Site = "…" }`.
+fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
+    let Some(table) = reader.child("headers", "a table such as { X-Site = \"obra-norte\" }") else { return Vec::new() };
+    let mut headers = Vec::new();
+    for (name, place, node) in table.entries() {
+        let token =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let value = as_text(node).filter(|v| v.chars().all(|c| c == '\t' || (' '..='~').contains(&c)));
+        if name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("proxy-authorization") {
+            table.refuse(
+                name,
+                place,
+                "a credential (not shown)",
+                "auth = { type = \"bearer\", token = { credential = \"NAME\" } }",
+            );
+        } else if ["content-type", "content-length", "idempotency-key", "host", "transfer-encoding"]
+            .iter()
+            .any(|own| name.eq_ignore_ascii_case(own))
+        {
+            table.refuse(name, place, "a header that the gateway sets itself", "no such header");
+        } else if !token {
+            table.refuse(name, place, "a name that no HTTP header can have", "letters, digits and hyphens");
+        } else if let Some(value) = value {
+            headers.push((name.to_owned(), value.to_owned()));
+        } else {
+            table.refuse(name, &node.place, "a value that no HTTP header can have", "printable ASCII text");
+        }
+    }
+    headers
+}
+
+fn auth(reader: &Reader<'_>) -> Option<api::Auth> {
+    let expected = "a table such as { type = \"bearer\", token = { credential = \"NAME\" } }";
+    let node = reader.get("auth")?;
+    if !matches!(node.value, Value::Table(_)) {
+        // Whoever writes a text here may well write the token itself.
+        reader.refuse("auth", &node.place, "something that is no table (not shown)", expected);
+        return None;
+    }
+    let auth = reader.child("auth", expected)?;
+    if auth.get("type").is_none() {
+        auth.missing("type", "one of \"none\", \"bearer\", \"basic\", \"api_key\"");
+        return None;
+    }
+    let auth_type = auth.word("type", &[("none", 0), ("bearer", 1), ("basic", 2), ("api_key", 3)])?;
+    let read = match auth_type {
+        0 => Some(api::Auth::None),
+        1 => secrets::needed(&auth, "token").map(|token| api::Auth::Bearer { token }),
+        2 => {
+            let user = auth.need_text("user", "a user name").map(str::to_owned);
+            let password = secrets::needed(&auth, "password");
+            (|| Some(api::Auth::Basic { user: user?, password: password? }))()
+        }
+        _ => {
+            let header = auth.need_text("header", "the header's name, for example \"X-API-Key\"").map(str::to_owned);
+            let key = secrets::needed(&auth, "key");
+            (|| Some(api::Auth::ApiKey { header: header?, key: key? }))()
+        }
+    };
+    let elsewhere = [
+        ("token", "auth type bearer"),
+        ("user", "auth type basic"),
+        ("password", "auth type basic"),
+        ("header", "auth type api_key"),
+        ("key", "auth type api_key"),
+    ];
+    auth.finish(&elsewhere);
+    read
+}
+
+fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
+    let batch = batch(reader, 50_000, 1000);
+    let timeout = timeout(reader);
+    let password: Option<SecretSource> = secrets::source(reader, "password");
+    let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
+    missing_file(reader, "ca_file", ca_file.as_deref());
+    let tls = reader.word("tls", super::TLS_WORDS);
+    const URL: &str = "the database's address, for example \"postgresql://portero@db.example:5432/attendance\"";
+    let text = reader.need_text("url", URL)?;
+    let node = reader.get("url")?;
+    let url = match address::parse(text) {
+        Some(url) if url.has_password || names(&url, "password") => {
+            let expected = "password = { credential = \"NAME\" } and a URL without password: secrets are never written into the file";
+            reader.refuse("url", &node.place, "a URL with a password (not shown)", expected);
+            return None;
+        }
+        Some(url) if names(&url, "sslmode") => {
+            reader.wrong("url", node, "tls = \"require\", \"disable\" or \"insecure\" in place of sslmode in the URL");
+            return None;
+        }
+        Some(url) if matches!(url.scheme, "postgresql" | "postgres") => url,
+        _ => {
+            reader.wrong("url", node, URL);
+            return None;
+        }
+    };
+    if url.user.is_none() && !names(&url, "user") {
+        reader.wrong(
+            "url",
+            node,
+            "a URL with the gateway's login, for example \"postgresql://portero@db.example/attendance\"",
+        );
+    }
+    if url.path.len() < 2 && !names(&url, "dbname") {
+        reader.wrong("url", node, "a URL with a database, for example \"postgresql://portero@db.example/attendance\"");
+    }
+    let tls = tls.unwrap_or_default();
+    match tls {
+        TlsMode::Disable if !is_loopback(url.host) => {
+            let node = reader.get("tls")?;
+            reader.wrong(
+                "tls",
+                node,
+                "\"require\": an unencrypted database connection is allowed on this machine (loopback) only",
+            );
+            return None;
+        }
+        TlsMode::Insecure => warn_insecure(reader),
+        TlsMode::Disable | TlsMode::Require => {}
+    }
+    if reader.get("password").is_none() {
+        let expected =
+            "password = { credential = \"NAME\" } (without it only a server that trusts the connection lets us in)";
+        reader.doubt("password", &reader.place, "nothing", expected);
+    }
+    Some(postgres::Config { url: text.to_owned(), password, batch, tls, ca_file, timeout })
+}
+
+/// Whether the URL's query names a parameter.
+fn names(url: &Url<'_>, parameter: &str) -> bool {
+    url.query.is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some(parameter)))
+}

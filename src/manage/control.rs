@@ -1,0 +1,119 @@
+//! The control socket: HTTP over a Unix socket, for what needs the live process.
+//!
+//! `GET /status` answers the object of [`super::status`]; `POST /quarantine/replay` takes `{"sink": NAME, "seqs": [N, …]}`
+//! (all of the sink's without `seqs`) and answers `{"released": N}`. Errors are `{"error": TEXT}` with a fitting status.
+//!
+//! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
+//! anything without bound.
+
+pub mod client;
+
+mod listener;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::status::Gateway;
+use crate::journal::{self, Journal, Seq};
+
+/// Largest request body, bytes: some thousands of sequence numbers.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Who may talk to the gateway: its own user and group.
+const MODE: u32 = 0o660;
+
+/// Makes the socket. A socket file that nobody answers on any more is removed first.
+pub async fn bind(path: &Path) -> io::Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if tokio::net::UnixStream::connect(path).await.is_ok() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another process answers on it; give this gateway a [manage] socket of its own",
+                ));
+            }
+            remove_stale(path)?;
+            UnixListener::bind(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(io::Error::new(
+            error.kind(),
+            "the path is too long for a socket (107 bytes at most); choose a shorter one",
+        )),
+        other => other,
+    }?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
+
+/// Only a socket is removed: a path that was mistyped must not cost anybody a file.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt as _;
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket stands there"));
+    }
+    std::fs::remove_file(path)
+}
+
+/// Answers until the gateway stops, then removes the socket file.
+pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, shutdown: CancellationToken) {
+    let path = listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/quarantine/replay", post(replay))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state((gateway, journal));
+    let served = axum::serve(listener::Bounded::new(listener), router).into_future();
+    // Requests that are under way are dropped with the server: every one of them may be asked again.
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        result = served => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "control socket failed");
+            }
+        }
+    }
+    if let Some(path) = path {
+        // Gone already is as good as removed.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+async fn status(State((gateway, journal)): State<(Gateway, Journal)>) -> Response {
+    match journal.stats().await {
+        Ok(stats) => Json(gateway.status(&stats)).into_response(),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+async fn replay(State((_, journal)): State<(Gateway, Journal)>, Json(request): Json<Value>) -> Response {
+    let Some(sink) = request["sink"].as_str() else {
+        return refusal(StatusCode::BAD_REQUEST, "name a sink: {\"sink\": NAME, \"seqs\": [N, …]}");
+    };
+    let seqs = match &request["seqs"] {
+        Value::Null => None,
+        Value::Array(items) => match items.iter().map(|n| n.as_u64().map(Seq)).collect::<Option<Vec<_>>>() {
+            Some(seqs) => Some(seqs),
+            None => return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers"),
+        },
+        _ => return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers"),
+    };
+    match journal.release(sink.to_owned(), seqs).await {
+        Ok(released) => Json(json!({ "released": released })).into_response(),
+        Err(error @ journal::Error::NotFound(_)) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}

@@ -1,0 +1,174 @@
+//! How the gateway is, as one JSON object: what `portero status --json` prints and the control socket answers.
+//!
+//! Must not: name people, cards or secrets, or ask anything that could wait for a network.
+
+use serde_json::{Map, Value, json};
+
+use crate::clock::Clock;
+use crate::deliver::{RelayStatus, StatusBoard};
+use crate::event::{UtcMicros, json::rfc3339};
+use crate::journal::{SinkStats, Stats};
+use crate::terminal::{Board, Identity, LinkState, LinkStatus};
+
+/// A running gateway, seen from inside.
+#[derive(Clone)]
+pub struct Gateway {
+    /// Who it is.
+    pub identity: std::sync::Arc<Identity>,
+    /// Its clock.
+    pub clock: Clock,
+    /// When it started.
+    pub started: crate::clock::Now,
+    /// How its links are.
+    pub links: Board,
+    /// How its relays are.
+    pub relays: StatusBoard,
+}
+
+impl Gateway {
+    /// The object for a running gateway.
+    pub fn status(&self, stats: &Stats) -> Value {
+        let now = self.clock.now();
+        let mut object = object(&self.identity, Some(stats), &self.relays.read(), &self.links.read());
+        object["running"] = true.into();
+        object["pid"] = std::process::id().into();
+        object["started"] = time(self.started.wall);
+        object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
+        object["clock_synchronised"] = now.synchronised.into();
+        object
+    }
+
+    /// One line for `systemctl status`.
+    pub fn line(&self) -> String {
+        let (links, relays) = (self.links.read(), self.relays.read());
+        let up = links.iter().filter(|l| l.state == LinkState::Up).count();
+        let events: u64 = links.iter().map(|l| l.events).sum();
+        let failing: Vec<&str> = relays.iter().filter(|r| r.error.is_some()).map(|r| r.name.as_str()).collect();
+        let sinks =
+            if failing.is_empty() { "all sinks well".to_owned() } else { format!("failing: {}", failing.join(", ")) };
+        format!("{up} of {} links up, {events} events since the start, {sinks}", links.len())
+    }
+}
+
+/// The object for a gateway that doesn't run: only what the journal knows.
+pub fn stopped(identity: &Identity, stats: Option<&Stats>) -> Value {
+    let mut object = object(identity, stats, &[], &[]);
+    object["running"] = false.into();
+    object
+}
+
+fn object(identity: &Identity, stats: Option<&Stats>, relays: &[RelayStatus], links: &[LinkStatus]) -> Value {
+    let mut object = json!({
+        "running": null,
+        "version": env!("CARGO_PKG_VERSION"),
+        "gateway_id": identity.gateway_id,
+        "site_id": identity.site_id,
+        "tenant": identity.tenant,
+        "links": links.iter().map(link).collect::<Vec<_>>(),
+        "unconfigured": links.iter().flat_map(unconfigured).collect::<Vec<_>>(),
+        "sinks": sinks(stats.map_or(&[][..], |s| &s.sinks), relays),
+    });
+    if let Some(stats) = stats {
+        object["journal"] = json!({
+            "appended": stats.appended,
+            "pruned": stats.pruned,
+            "faults": stats.faults,
+            "blind": stats.blind,
+            "conflicts": stats.conflicts,
+            "bytes": stats.bytes,
+        });
+    }
+    object
+}
+
+fn link(link: &LinkStatus) -> Value {
+    let (state, reason) = match &link.state {
+        LinkState::Connecting => ("connecting", None),
+        LinkState::Up => ("up", None),
+        LinkState::Down(reason) => ("down", Some(reason)),
+        LinkState::Held(reason) => ("held", Some(reason)),
+    };
+    let devices = link.devices.iter().map(|device| {
+        let mut object = json!({
+            "key": device.key,
+            "last_heard": time(device.last_heard),
+            "events": device.events,
+            "configured": device.configured,
+            "gaps": device.gaps,
+        });
+        if let Some(online) = device.online {
+            object["online"] = online.into();
+        }
+        object
+    });
+    let mut object = json!({
+        "name": link.name,
+        "protocol": link.protocol,
+        "state": state,
+        "events": link.events,
+        "duplicates": link.duplicates,
+        "faults": link.faults,
+        "devices": devices.collect::<Vec<_>>(),
+    });
+    if let Some(reason) = reason {
+        object["reason"] = reason.as_str().into();
+    }
+    if let Some(heard) = link.last_heard {
+        object["last_heard"] = time(heard);
+    }
+    object
+}
+
+fn unconfigured(link: &LinkStatus) -> impl Iterator<Item = Value> {
+    (link.devices.iter().filter(|d| !d.configured))
+        .map(|d| json!({ "link": link.name, "key": d.key, "last_heard": time(d.last_heard) }))
+}
+
+/// The ledger and the relays, joined by name. A sink that only the ledger knows is not running.
+fn sinks(ledger: &[SinkStats], relays: &[RelayStatus]) -> Vec<Value> {
+    let mut joined: Vec<Value> = ledger
+        .iter()
+        .map(|line| {
+            let mut object = sink_ledger(line);
+            object["corrections_pending"] = line.corrections_pending.into();
+            object["state"] = "stopped".into();
+            Value::Object(object)
+        })
+        .collect();
+    for relay in relays {
+        let at = joined.iter().position(|s| s["name"] == relay.name.as_str()).unwrap_or_else(|| {
+            joined.push(json!({ "name": relay.name }));
+            joined.len() - 1
+        });
+        let object = &mut joined[at];
+        object["state"] = relay.state.into();
+        object["attempt"] = relay.attempt.into();
+        if let Some(error) = &relay.error {
+            object["error"] = error.as_str().into();
+        }
+        if let Some(at) = relay.last_delivery {
+            object["last_delivery"] = time(at);
+        }
+    }
+    joined
+}
+
+/// One sink's line of the ledger, in the shape of `portero journal stats --json`.
+pub fn sink_ledger(line: &SinkStats) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("name".to_owned(), line.name.as_str().into());
+    for (key, count) in [
+        ("delivered", line.delivered),
+        ("pending", line.pending),
+        ("quarantined", line.quarantined),
+        ("dropped", line.dropped),
+        ("filtered", line.filtered),
+    ] {
+        object.insert(key.to_owned(), count.into());
+    }
+    object
+}
+
+fn time(time: UtcMicros) -> Value {
+    rfc3339(time).as_str().into()
+}
