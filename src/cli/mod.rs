@@ -8,6 +8,8 @@
 //! `Ok(Exit::No)` is for an answer that is "no" and has been printed already. A subcommand that needs a runtime builds
 //! it with [`runtime`].
 
+pub mod decode;
+
 pub mod output;
 
 pub use output::Output;
