@@ -69,7 +69,8 @@ impl Rig {
     }
 
     pub async fn wait_up(&self, name: &str) {
-        crate::support::eventually_async("the link is up", crate::support::DEADLINE, || async { self.is_up(name) }).await;
+        crate::support::eventually_async("the link is up", crate::support::DEADLINE, || async { self.is_up(name) })
+            .await;
     }
 
     /// Everything in the journal.
