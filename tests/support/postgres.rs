@@ -166,7 +166,7 @@ fn template(programs: &Path) -> PathBuf {
     run(initdb.arg("--wal-segsize=4").current_dir(dir.path()));
     let mut single = as_server_user(Command::new(programs.join("postgres")));
     single.args(["--single", "-F", "-D"]).arg(&data).arg("postgres").current_dir(dir.path());
-    let mut single = single.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut single = single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(&mut single.stdin.take().unwrap(), format!("CREATE DATABASE {DATABASE}\n").as_bytes())
         .unwrap();
     assert!(single.wait().unwrap().success(), "could not create the database");

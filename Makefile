@@ -1,0 +1,49 @@
+# Portero. `make` alone lists what there is. A fresh clone needs Rust and make; `deps` fetches the rest.
+
+# Every random test multiplies its rounds by this.
+PORTERO_TEST_SCALE ?= 1
+export PORTERO_TEST_SCALE
+
+CARGO ?= cargo
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test test-long bench lint fmt doc cross clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install a C compiler, mosquitto and PostgreSQL if missing (apt-get, sudo)
+	@.ci/deps
+
+demo: deps ## terminals, gateway, vendor API and PostgreSQL on this machine; kill -9 included
+	$(CARGO) build --locked --profile demo --bin portero --example demo
+	@$(CARGO) run --locked --quiet --profile demo --example demo -- $(DEMO_ARGS)
+
+test: deps ## every test, against real brokers and databases
+	$(CARGO) test --locked --no-fail-fast $(TEST_ARGS)
+
+test-long: ## the same with ten times the random rounds (about ten times the time)
+	@$(MAKE) --no-print-directory test PORTERO_TEST_SCALE=10
+
+bench: ## the measures of benches/README.md
+	@.ci/deps bench
+	$(CARGO) bench --locked $(BENCH_ARGS)
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## format the source
+	$(CARGO) fmt
+
+doc: ## the API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+cross: ## build for 64-bit ARM and try it under qemu
+	@.ci/cross
+
+clean: ## remove everything that was built, the cross toolchain too
+	$(CARGO) clean
+	rm -rf .cross
