@@ -101,10 +101,9 @@ pub async fn run(config: Config) -> Result<Ended, Error> {
     tracing::info!(count = parts.config.terminals.len(), "gateway started");
     service::ready();
 
-    let lost = house::until_journal_ends(&parts.journal);
     let reason = tokio::select! {
         signal = signals.next() => Ok(signal),
-        () = lost => Err(Error::JournalLost),
+        () = parts.journal.ended() => Err(Error::JournalLost),
     };
     let seconds = parts.config.manage.shutdown_seconds;
     service::stopping(Duration::from_secs(seconds) + CLOSING);

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, Exit, Failure, Output, table};
 use crate::clock::{Clock, Zone};
@@ -47,42 +48,50 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = args.file.read()?;
     let since = args.since.as_deref().map(|text| since(text, &config)).transpose()?;
-    let query =
-        Query { after: None, terminal: args.terminal.clone(), person: args.person.clone(), since, limit: args.limit };
+    let query = Query {
+        after: None,
+        terminal: args.terminal.clone(),
+        person: args.person.clone(),
+        since,
+        limit: args.limit,
+        forward: false,
+    };
     let mut out = Output::stdout();
     super::runtime()?.block_on(async {
-        let journal = Journal::open_read_only(&config.journal)?;
-        let shown = journal.query(query.clone()).await?;
-        print(&shown, args.json, !args.follow || !shown.is_empty(), &mut out)?;
+        let journal = super::open_read_only(&config)?;
+        // Asked before: what comes between the two is then shown by `follow`, and twice by nobody.
+        let end = journal.last().await?;
+        let mut shown = journal.query(query.clone()).await?;
+        shown.retain(|record| record.seq <= end);
+        print(&shown, args.json, true, &mut out)?;
         if args.follow {
-            follow(&journal, query, shown.last().map(|r| r.seq), args.json, &mut out).await?;
+            follow(&journal, query, end, args.json, &mut out).await?;
         }
         journal.close().await?;
         Ok(Exit::Done)
     })
 }
 
-async fn follow(
-    journal: &Journal,
-    mut query: Query,
-    last: Option<Seq>,
-    json: bool,
-    out: &mut Output,
-) -> anyhow::Result<()> {
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+/// Prints what comes after `seen`, leaving nothing out, until it is interrupted or nobody reads any more.
+async fn follow(journal: &Journal, query: Query, mut seen: Seq, json: bool, out: &mut Output) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut ticks = tokio::time::interval(LOOK);
-    query.limit = STEP;
-    query.after = Some(last.unwrap_or_default());
-    let mut header = last.is_none();
     while !out.closed() {
         tokio::select! {
             _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let new = journal.query(query.clone()).await?;
-        let Some(last) = new.last() else { continue };
-        query.after = Some(last.seq);
-        print(&new, json, std::mem::take(&mut header), out)?;
+        let end = journal.last().await?;
+        while seen < end && !out.closed() {
+            let step = Query { after: Some(seen), limit: STEP, forward: true, ..query.clone() };
+            let new = journal.query(step).await?;
+            print(&new, json, false, out)?;
+            // Fewer than asked for: everything up to the end that was asked before has been looked at.
+            let last = new.last().map_or(end, |record| record.seq);
+            seen = if new.len() < STEP { last.max(end) } else { last };
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::{ConfigFile, Exit, Failure, Output, table};
-use crate::journal::{self, Anchor, Journal, Seq};
+use crate::journal::{Anchor, Seq};
 use crate::manage::status::sink_ledger;
 
 /// Verify the journal's chain, or show its ledger.
@@ -56,10 +56,10 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
     let anchor = args.anchor.as_deref().map(parse_anchor).transpose()?;
     let config = args.file.read()?;
     let found = super::runtime()?.block_on(async {
-        let journal = Journal::open_read_only(&config.journal)?;
+        let journal = super::open_read_only(&config)?;
         let found = journal.verify(anchor).await?;
         journal.close().await?;
-        Ok::<_, journal::Error>(found)
+        anyhow::Ok(found)
     })?;
     let mut out = Output::stdout();
     if args.json {
@@ -92,10 +92,10 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
 fn stats(args: &Stats) -> anyhow::Result<Exit> {
     let config = args.file.read()?;
     let stats = super::runtime()?.block_on(async {
-        let journal = Journal::open_read_only(&config.journal)?;
+        let journal = super::open_read_only(&config)?;
         let stats = journal.stats().await?;
         journal.close().await?;
-        Ok::<_, journal::Error>(stats)
+        anyhow::Ok(stats)
     })?;
     let mut out = Output::stdout();
     if args.json {

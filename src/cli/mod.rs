@@ -221,3 +221,14 @@ pub fn exit_for(error: &anyhow::Error) -> Exit {
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?)
 }
+
+/// The journal for reading, beside a running gateway or without one.
+pub(crate) fn open_read_only(config: &crate::manage::config::Config) -> anyhow::Result<crate::journal::Journal> {
+    let path = &config.journal.path;
+    if !path.exists() {
+        let words =
+            format!("there is no journal at {}; start the gateway once, or mend [journal] path", path.display());
+        return Err(Failure::new(Exit::Io, words).into());
+    }
+    Ok(crate::journal::Journal::open_read_only(&config.journal)?)
+}

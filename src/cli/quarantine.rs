@@ -91,10 +91,10 @@ fn read(config: &Config, sink: Option<&str>, limit: usize) -> anyhow::Result<Vec
     known(config, sink)?;
     let sink = sink.map(str::to_owned);
     let entries = super::runtime()?.block_on(async {
-        let journal = Journal::open_read_only(&config.journal)?;
+        let journal = super::open_read_only(config)?;
         let entries = journal.quarantined(sink, limit).await?;
         journal.close().await?;
-        Ok::<_, journal::Error>(entries)
+        anyhow::Ok(entries)
     })?;
     Ok(entries)
 }

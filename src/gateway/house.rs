@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::Parts;
-use crate::journal::{self, Journal};
+use crate::journal;
 use crate::manage::service;
 
 /// How often an unsynchronised clock is asked.
@@ -92,9 +92,8 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // An append of nothing goes through the writer's queue like any other. A full disk is an answer, too: only a
-        // writer that says nothing is dead.
-        match timeout(every, parts.journal.append(Vec::new())).await {
+        // A full disk is an answer, too: only a writer that says nothing is dead.
+        match timeout(every, parts.journal.ping()).await {
             Ok(Err(journal::Error::Closed)) => return,
             Ok(_) if watchdog.is_some() => service::alive(),
             Ok(_) => {}
@@ -102,10 +101,4 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
         }
         service::line(&parts.gateway.line());
     }
-}
-
-/// Returns when the journal's writer has ended: its end of the channel is gone.
-pub(super) async fn until_journal_ends(journal: &Journal) {
-    let mut head = journal.head();
-    while head.changed().await.is_ok() {}
 }

@@ -23,7 +23,7 @@ pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Resu
                 keep(parts, relays, config, make);
             }
             Kind::Postgres(postgres) => {
-                let (clock, journal_id) = (parts.clock.clone(), parts.journal.id());
+                let (clock, journal_id) = (parts.clock.clone(), parts.journal.id().await?);
                 let make = move |name: &str| Postgres::new(name, &postgres, &journal_id, clock.clone());
                 make(&config.name).map_err(failed)?;
                 keep(parts, relays, config, make);

@@ -12,8 +12,11 @@ use super::view::{self, View};
 /// Rows read under one snapshot.
 const PAGE: i64 = 512;
 
-/// The newest records that fit, oldest first.
+/// The newest records that fit, oldest first; with `forward` the oldest ones.
 pub(super) fn query(view: &mut View, query: &Query) -> Result<Vec<Record>, Error> {
+    if query.forward {
+        return forward(view, query);
+    }
     let mut found = Vec::new();
     let mut below = i64::MAX;
     let after = query.after.map_or(0, |seq| db(seq.0));
@@ -39,6 +42,31 @@ pub(super) fn query(view: &mut View, query: &Query) -> Result<Vec<Record>, Error
         }
     }
     found.reverse();
+    Ok(found)
+}
+
+fn forward(view: &mut View, query: &Query) -> Result<Vec<Record>, Error> {
+    let mut found = Vec::new();
+    let mut after = query.after.map_or(0, |seq| db(seq.0));
+    while found.len() < query.limit {
+        let rows: Vec<view::Row> = {
+            let mut page =
+                view.conn()?.prepare_cached("SELECT seq, id, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+            page.query_map(params![after, PAGE], view::row)?.collect::<rusqlite::Result<_>>()?
+        };
+        let Some(last) = rows.last() else { break };
+        after = db(last.seq);
+        for row in &rows {
+            match view.record(row) {
+                Ok(record) if matches(&record, query) => found.push(record),
+                Ok(_) | Err(Error::Corrupt(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if found.len() >= query.limit {
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 

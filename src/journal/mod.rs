@@ -29,6 +29,8 @@ mod lock;
 
 mod prepared;
 
+mod questions;
+
 mod reader;
 
 mod retention;

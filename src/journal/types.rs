@@ -195,6 +195,8 @@ pub struct Query {
     pub since: Option<UtcMicros>,
     /// At most so many; the newest ones, printed oldest first.
     pub limit: usize,
+    /// The oldest ones after `after` instead: for whoever follows and must not leave any out.
+    pub forward: bool,
 }
 
 /// The conservation ledger (I4).

@@ -1,0 +1,36 @@
+//! Small questions to the journal itself: who is it, how far has it come, is it alive?
+//!
+//! Must not: write.
+
+use super::error::Error;
+use super::types::Seq;
+use super::{Journal, chain};
+
+impl Journal {
+    /// The journal's own id, hex: made with the file, never changed.
+    pub async fn id(&self) -> Result<String, Error> {
+        self.read_with(|view| {
+            let id: [u8; 16] =
+                view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
+            Ok(chain::hex(&id))
+        })
+        .await
+    }
+
+    /// The last number in the file, also where another process writes it.
+    pub async fn last(&self) -> Result<Seq, Error> {
+        self.read_with(|view| view.head()).await
+    }
+
+    /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.write(|_| Ok(())).await
+    }
+
+    /// Returns when the writer has ended: closed, or gone.
+    pub async fn ended(&self) {
+        if let Some(writer) = &self.0.writer {
+            writer.closed().await;
+        }
+    }
+}
