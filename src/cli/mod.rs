@@ -14,6 +14,8 @@ pub mod check;
 
 pub mod configured;
 
+pub mod decode;
+
 pub mod events;
 
 pub mod journal;
@@ -56,7 +58,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Gateway", &["run", "check", "status"]),
     ("Events", &["events", "quarantine", "journal"]),
     ("Centre", &["central"]),
-    ("Terminals", &["simulate"]),
+    ("Terminals", &["decode", "simulate"]),
 ];
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +77,8 @@ enum Command {
     Journal(journal::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
+    /// Show what a terminal's bytes mean, one event as JSON a line
+    Decode(decode::Args),
     /// Play a terminal, so that a gateway can be tried without one
     Simulate(simulate::Args),
 }
@@ -98,6 +102,7 @@ pub fn main() -> Exit {
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Central(args) => central::run(args),
+        Command::Decode(args) => decode::run(args),
         Command::Simulate(args) => simulate::run(args),
     };
     result.unwrap_or_else(|error| {

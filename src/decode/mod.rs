@@ -3,6 +3,8 @@
 //! Must not: touch tokio, files, sockets or clocks (time comes in as an argument), fail or panic whatever the bytes are
 //! (I5), grow without bound, or let a template, an image or a PIN through (I7).
 
+pub(crate) mod cutter;
+
 pub mod fields;
 
 mod json;

@@ -208,7 +208,9 @@ struct Shown {
 impl Shown {
     fn fault(mut self, kind: FaultKind, detail: String, payload: &[u8], out: &mut Vec<Step>) -> Self {
         out.push(Step::Fault(scrub::fault(kind, detail.clone(), payload, None)));
-        self.error = Some(detail);
+        if kind != FaultKind::Field {
+            self.error = Some(detail);
+        }
         self
     }
 

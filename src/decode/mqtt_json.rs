@@ -52,11 +52,12 @@ impl Decoder for MqttJson {
         };
         let read = self.document.read(payload);
         if self.trace {
+            let broken = read.faults.iter().find(|(kind, _)| *kind != FaultKind::Field);
             out.push(Step::Frame(Frame {
-                valid: read.faults.is_empty(),
+                valid: broken.is_none(),
                 offset: self.messages,
                 length: payload.len() as u64,
-                error: read.faults.first().map(|(_, detail)| detail.clone()),
+                error: broken.map(|(_, detail)| detail.clone()),
                 fields: vec![("topic", topic.into()), ("records", read.records.into())],
             }));
         }

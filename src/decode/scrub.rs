@@ -61,6 +61,10 @@ fn is_printable(b: u8) -> bool {
     matches!(b, 0x20..=0x7E)
 }
 
+fn is_white(b: u8) -> bool {
+    matches!(b, b'\r' | b'\n' | b'\t')
+}
+
 fn show(text: &[u8], masked: &[bool]) -> String {
     let mut shown = String::with_capacity(EXCERPT_CHARS);
     let mut before = false;
@@ -112,11 +116,10 @@ fn mask_runs(
 /// Masks stretches in which unprintable bytes are dense: a raw template has printable bytes, too.
 fn mask_binary(text: &[u8], masked: &mut [bool]) {
     const STRETCH: usize = 16;
-    let white = |b: u8| matches!(b, b'\r' | b'\n' | b'\t');
     let mut start = 0;
     while start < text.len() {
         let end = text.len().min(start + STRETCH);
-        let odd = text[start..end].iter().filter(|b| !is_printable(**b) && !white(**b)).count();
+        let odd = text[start..end].iter().filter(|b| !is_printable(**b) && !is_white(**b)).count();
         if odd > 2 {
             masked[start..end].fill(true);
         }
@@ -124,57 +127,52 @@ fn mask_binary(text: &[u8], masked: &mut [bool]) {
     }
 }
 
-/// Masks the values of names that sound like a secret, written `"name": value`, `name=value` or `name: value`.
+/// Masks the values of names that sound like a secret, however the two are separated. In a text with unprintable bytes a
+/// name may be damaged: there every value that a `:` or `=` introduces is masked.
 fn mask_values(text: &[u8], masked: &mut [bool]) {
-    let mut at = 0;
-    while at < text.len() {
-        if !matches!(text[at], b':' | b'=') || !is_secret_name(name_before(text, at)) {
-            at += 1;
-            continue;
+    let damaged = text.iter().any(|b| !is_printable(*b) && !is_white(*b));
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let mut start = 0;
+    while start < text.len() {
+        let end = start + text[start..].iter().take_while(|b| is_name(**b)).count();
+        let name = &text[start..end];
+        let between = |b: u8| b" \t\\\"'=:>".contains(&b) || (!is_printable(b) && b != b'\n');
+        let value = end + text[end..].iter().take_while(|b| between(**b)).count();
+        let introduced = text[end..value].iter().any(|b| matches!(b, b':' | b'='));
+        // A name that a comma follows is a value itself: `"verify":"pin",`.
+        let is_value = value == end + 1 && text.get(value).is_none_or(|b| b",;&|}]".contains(b));
+        if !name.is_empty() && !is_value && (is_secret_name(name) || (damaged && introduced)) {
+            masked[value..value_end(text, value)].fill(true);
         }
-        let mut start = at + 1;
-        while text.get(start).is_some_and(|b| b" \t\\=:>".contains(b)) {
-            start += 1;
-        }
-        let end = value_end(text, start);
-        masked[start..end].fill(true);
-        at = end.max(at + 1);
+        start = end.max(start + 1);
     }
 }
 
+/// Where the value that starts at `start`, behind its quote if it has one, ends.
 fn value_end(text: &[u8], start: usize) -> usize {
     let rest = &text[start..];
-    let length = match rest.first() {
-        // Nested values are not worth a parser here: everything after them goes, too.
-        Some(b'[' | b'{' | b'(' | b'<') => rest.len(),
-        Some(quote @ (b'"' | b'\'')) => {
+    let quote = start.checked_sub(1).map(|before| text[before]).filter(|b| matches!(b, b'"' | b'\''));
+    let length = match (quote, rest.first()) {
+        (Some(quote), _) => {
             let mut escaped = false;
-            let inner = rest[1..].iter().position(|b| {
-                let ends = b == quote && !escaped;
+            rest.iter().position(|b| {
+                let ends = *b == quote && !escaped;
                 escaped = *b == b'\\' && !escaped;
                 ends
-            });
-            inner.map_or(rest.len(), |n| n + 2)
+            })
         }
-        _ => rest.iter().position(|b| b",;&|}]\n\r".contains(b)).unwrap_or(rest.len()),
+        // Nested values are not worth a parser here: everything after them goes, too.
+        (None, Some(b'[' | b'{' | b'(' | b'<')) => None,
+        (None, _) => rest.iter().position(|b| b",;&|}]\n".contains(b)),
     };
-    start + length
-}
-
-/// The name that ends before `at`, quotes, escapes and white space left out.
-fn name_before(text: &[u8], at: usize) -> &[u8] {
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-. ".contains(&b) || b >= 0x80;
-    let mut end = at;
-    while end > 0 && b"\"'\\ \t".contains(&text[end - 1]) {
-        end -= 1;
-    }
-    let length = text[..end].iter().rev().take_while(|b| is_name(**b)).count();
-    &text[end - length..end]
+    length.map_or(text.len(), |length| start + length)
 }
 
 fn is_secret_name(name: &[u8]) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_NAMES.iter().any(|part| name.windows(part.len()).any(|w| w == part.as_bytes()))
+    // What is longer isn't a name, and is masked as a run.
+    const LONGEST: usize = 64;
+    let name = name[name.len().saturating_sub(LONGEST)..].to_ascii_lowercase();
+    (0..name.len()).any(|at| SECRET_NAMES.iter().any(|part| name[at..].starts_with(part.as_bytes())))
 }
 
 fn mask_data_uris(text: &[u8], masked: &mut [bool]) {
@@ -202,16 +200,21 @@ mod tests {
     fn shape_is_kept_and_content_is_not() {
         for (input, want) in [
             (r#"{"ts":"soon","dir":"in"}"#, r#"{"ts":"soon","dir":"in"}"#),
-            (r#"{"pin":"12","dir":"in"}"#, r#"{"pin":***,"dir":"in"}"#),
-            (r#"{"user":7,"Password" : "a\"b,c","x":1}"#, r#"{"user":7,"Password" : ***,"x":1}"#),
+            (r#"{"pin":"12","dir":"in"}"#, r#"{"pin":"***","dir":"in"}"#),
+            (r#"{"verify":"pin","dir":"in"}"#, r#"{"verify":"pin","dir":"in"}"#),
+            (r#"{"user":7,"Password" : "a\"b,c","x":1}"#, r#"{"user":7,"Password" : "***","x":1}"#),
+            (r#"{"pin":["12"],"dir":"in"}"#, r#"{"pin":***"#),
             ("card=0004812011;dir=in", "card=***;dir=in"),
-            ("pin code: 1a 2b; door 3", "pin code: ***; door 3"),
-            ("img data:image/png;base64,AA== end", "img data:*** end"),
+            ("pin code: 1a 2b; door 3", "pin ***; door 3"),
+            ("img data:image/png;base64,AA== end", "img *** end"),
+            ("see data:image/png;base64,AA== end", "see data:*** end"),
             ("tok AbCdEfGhIjKlMnOp.", "tok ***."),
             (r"t AbCdEf\/hIjKlMnO\/q.", "t ***."),
             ("dump 01 23 45 67 89 ab cd ef", "dump ***"),
+            ("p\u{1}n=ab;dir=in", "p.n=***;dir=***"),
+            ("pin\u{1}ab;dir", "pin.***;dir"),
             ("hola\u{1}", "hola."),
-            ("clave=\u{f1}u", "clave=***"),
+            ("clave=\u{f1}u", "clave=..***"),
         ] {
             assert_eq!(excerpt(input.as_bytes()), want, "{input}");
         }

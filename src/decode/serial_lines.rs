@@ -2,12 +2,9 @@
 //!
 //! Must not: buffer more than `max_length`, or know a vendor.
 
-mod cutter;
-
 use std::borrow::Cow;
 
-use cutter::{Cut, Cutter};
-
+use super::cutter::{Cut, Cutter};
 use super::fields::{Field, Place, Plan, Record, Rule};
 use super::json::Value;
 use super::mqtt_json::Document;
@@ -204,7 +201,8 @@ impl SerialLines {
             return;
         }
         let (mut readings, faults, columns) = self.reader.read(&line, offset);
-        self.show(cut, faults.first().map(|f| f.detail.as_str()), Some(columns), out);
+        let broken = faults.iter().find(|f| f.kind != FaultKind::Field);
+        self.show(cut, broken.map(|f| f.detail.as_str()), Some(columns), out);
         readings.retain_mut(|reading| self.is_new(reading, at));
         if !readings.is_empty() {
             out.push(Step::Events(readings, None));

@@ -189,10 +189,24 @@ impl Plan {
 }
 
 fn capped(field: Field, text: &str) -> Result<String, String> {
+    if looks_like_template(text) {
+        return Err(format!("{} looks like a template, a picture or a key, not like an identifier", field.name()));
+    }
     if text.len() > MAX_TEXT && text.chars().count() > MAX_TEXT {
         return Err(format!("{} is longer than {MAX_TEXT} characters", field.name()));
     }
     Ok(text.to_owned())
+}
+
+/// Whether a text is one long run of base64: a template that stands where an identifier is configured (I7). Digests in
+/// hex, UUIDs and sequence numbers are not.
+fn looks_like_template(text: &str) -> bool {
+    const LONGEST_ID: usize = 64;
+    let some = |test: fn(&u8) -> bool| text.as_bytes().iter().any(test);
+    text.len() > LONGEST_ID
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=-_".contains(&b))
+        && some(u8::is_ascii_uppercase)
+        && some(u8::is_ascii_lowercase)
 }
 
 fn fill(rule: &Compiled, raw: Raw<'_>, reading: &mut Reading, aside: &mut Aside) -> Result<(), String> {

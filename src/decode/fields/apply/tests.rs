@@ -89,6 +89,16 @@ fn an_identifier_is_never_cut_and_never_rounded() {
 }
 
 #[test]
+fn i7_a_template_in_the_place_of_an_identifier_is_refused() {
+    let rules = [rule("person", &[], None)];
+    let template = "Rk1SACAyMAAAAAD8AAABPAFiAMUAxQEAAAAoJUCfAKVf".repeat(2);
+    assert!(read(&rules, &[("person", text(&template))]).unwrap_err().contains("looks like a template"));
+    for id in ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08a", &"7".repeat(100), "Ana Luz"] {
+        assert!(read(&rules, &[("person", text(id))]).is_ok());
+    }
+}
+
+#[test]
 fn a_bad_measurement_costs_the_measurement_and_not_the_event() {
     let rules = [rule("person", &[], None), rule("temperature_c", &[], None), rule("score", &[], None)];
     let values = [("person", text("7")), ("temperature_c", text("NaN")), ("score", text("94.5%"))];

@@ -1,4 +1,4 @@
-//! Cuts a stream into lines.
+//! Cuts a stream into lines; `serial-lines` and `portero decode` share it.
 //!
 //! Must not: keep more of a line than its bound, or lose the delimiter that ends an over-long one.
 
@@ -7,7 +7,7 @@ const KEPT: usize = 256;
 
 /// A line, or what was kept of one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     /// Its bytes without delimiter; the first few of them if it was too long.
     pub text: Vec<u8>,
     /// Its true length without delimiter.
@@ -18,14 +18,14 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Whether only a part of it was kept.
-    pub(super) fn too_long(&self) -> bool {
+    pub(crate) fn too_long(&self) -> bool {
         self.text.len() as u64 != self.length
     }
 }
 
 /// Cuts at a delimiter, whatever the chunks.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(crate) struct Cutter {
     delimiter: Vec<u8>,
     /// A CR before the delimiter isn't part of the line.
     trim_cr: bool,
@@ -40,14 +40,14 @@ pub(super) struct Cutter {
 
 impl Cutter {
     /// Lines end with `delimiter`; CR LF, LF and nothing all mean LF with or without CR.
-    pub(super) fn new(delimiter: &[u8], max_length: usize) -> Self {
+    pub(crate) fn new(delimiter: &[u8], max_length: usize) -> Self {
         let trim_cr = matches!(delimiter, b"" | b"\n" | b"\r\n");
         let delimiter = if trim_cr { b"\n".to_vec() } else { delimiter.to_vec() };
         Self { delimiter, trim_cr, max_length, line: Vec::new(), tail: Vec::new(), length: 0, offset: 0 }
     }
 
     /// Takes bytes up to the end of the next line; `None` once there are no more.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Cut> {
+    pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<Cut> {
         while let Some((&byte, rest)) = bytes.split_first() {
             *bytes = rest;
             self.length += 1;
@@ -72,7 +72,7 @@ impl Cutter {
     }
 
     /// The unfinished line.
-    pub(super) fn rest(&mut self) -> Option<Cut> {
+    pub(crate) fn rest(&mut self) -> Option<Cut> {
         (self.length > 0).then(|| self.take(0))
     }
 
