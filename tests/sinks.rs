@@ -16,6 +16,9 @@ mod only_api;
 #[path = "sinks/only_postgres.rs"]
 mod only_postgres;
 
+#[path = "sinks/pooler.rs"]
+mod pooler;
+
 #[path = "sinks/proxy.rs"]
 mod proxy;
 

@@ -81,8 +81,9 @@ fn run_init(args: &Init) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn failure(error: Error) -> Failure {
-    let exit = match error {
+    let exit = match &error {
         Error::Connect(_) => Exit::Unavailable,
         Error::Refused(_) => Exit::No,
         Error::Secret(_) | Error::Tls(_) => Exit::Config,

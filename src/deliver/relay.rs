@@ -378,11 +378,10 @@ impl<S: Sink> Relay<S> {
                 quarantined += 1;
                 if let Some(count) = self.poison.raise(reason, Instant::now()) {
                     let (seq, event_id) = (record.seq.0, record.event.id);
-                    match lane {
-                        Lane::Corrections => {
-                            tracing::warn!(seq, %event_id, reason, count, "correction refused for good")
-                        }
-                        _ => tracing::warn!(seq, %event_id, reason, count, "event quarantined"),
+                    if lane == Lane::Corrections {
+                        tracing::warn!(seq, %event_id, reason, count, "correction refused for good");
+                    } else {
+                        tracing::warn!(seq, %event_id, reason, count, "event quarantined");
                     }
                 }
             } else {

@@ -35,7 +35,7 @@ async fn a_row_has_typed_columns_and_the_whole_event() {
          terminal_serial, kind, outcome, punch, person, event_time, received_time FROM portero.event",
     );
     let expected = format!(
-        "default|{}|gw-1|00ff|41|obra-norte|yard|CJ9D232460003|attendance_punch||in|087109|2026-11-24 11:00:00+00|\
+        "default|{}|gw-1|00ff|41|obra-norte|yard|CJ9D232460003|attendance_punch||in|087109|2025-03-10 11:00:00+00|\
          2026-11-24 00:00:00.011+00",
         event.id
     );
@@ -47,9 +47,11 @@ async fn a_row_has_typed_columns_and_the_whole_event() {
         serde_json::from_str::<serde_json::Value>(&body).unwrap(),
         serde_json::from_slice::<serde_json::Value>(&json).unwrap()
     );
-    // An id of November 2026 stands in the partition of its month, if there is one yet.
-    let partition = central.server.psql("SELECT tableoid::regclass FROM portero.event");
-    assert!(partition.starts_with("portero.event_"), "{partition}");
+    let now = world.event_of_now();
+    assert_eq!(send(&mut central.sink(), &[record(42, now)]).await, delivered(1));
+    let partition = central.server.psql("SELECT tableoid::regclass FROM portero.event WHERE seq = 42");
+    let today = portero::clock::Zone::utc().local(clock().now().wall).unwrap();
+    assert_eq!(partition, format!("portero.event_{:04}_{:02}", today.year(), today.month()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +136,7 @@ async fn a_gateway_may_insert_and_call_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_schema_may_be_applied_again_also_over_rows_and_missing_months() {
     let (world, central) = (World::new().await, Central::start().await);
-    send(&mut central.sink(), &[record(1, world.event(None))]).await;
+    send(&mut central.sink(), &[record(1, world.event_of_now())]).await;
     let script = central::script_now(&clock());
     let apply = async || {
         central::apply(&central.server.url(), None, TlsMode::Disable, None, clock(), &script).await.unwrap();
@@ -142,15 +144,14 @@ async fn the_schema_may_be_applied_again_also_over_rows_and_missing_months() {
     apply().await;
     // Rows of a month that has no partition yet stay in the default partition, with a warning.
     let month = central.server.psql("SELECT tableoid::regclass FROM portero.event");
-    if month != "portero.event_default" {
-        central.server.psql(&format!("CREATE TABLE kept AS SELECT * FROM portero.event; DROP TABLE {month}"));
-        central.server.psql("INSERT INTO portero.event SELECT * FROM kept");
-    }
+    central.server.psql(&format!("CREATE TABLE kept AS SELECT * FROM portero.event; DROP TABLE {month}"));
+    central.server.psql("INSERT INTO portero.event SELECT * FROM kept");
+    assert_eq!(central.server.psql("SELECT tableoid::regclass FROM portero.event"), "portero.event_default");
     apply().await;
     assert_eq!(central.received().len(), 1);
     let partitions =
         central.server.psql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'portero.event'::regclass");
-    assert!(partitions.parse::<u32>().unwrap() >= 14, "{partitions}");
+    assert!(partitions.parse::<u32>().unwrap() == 14, "{partitions}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,10 +70,10 @@ impl World {
         self.id = self.journal.source((*self.source).clone()).await.unwrap();
     }
 
-    /// The next event, the same at each call number.
+    /// The next event, the same at each call number; a time in the past, so that no clock calls it bogus.
     pub fn event(&self, person: Option<&str>) -> Event {
         let n = self.made.fetch_add(1, Ordering::Relaxed);
-        let wall: jiff::civil::DateTime = "2026-11-24T08:00:00".parse().unwrap();
+        let wall: jiff::civil::DateTime = "2025-03-10T08:00:00".parse().unwrap();
         let wall = wall.checked_add(jiff::SignedDuration::from_millis(n as i64 * 10)).unwrap();
         let raw = wall.to_string();
         let device_time = DeviceTime { raw: raw.clone(), parsed: Some(WrittenTime { wall, offset_min: None }) };
@@ -107,6 +107,14 @@ impl World {
             gap_before: None,
             corrects: None,
         }
+    }
+
+    /// An event whose id says that it happened now.
+    pub fn event_of_now(&self) -> Event {
+        let mut event = self.event(None);
+        let ms = u64::try_from(self.clock.now().wall.0 / 1000).unwrap();
+        event.id.0[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+        event
     }
 
     pub async fn append(&self, events: &[Event]) -> Vec<Seq> {

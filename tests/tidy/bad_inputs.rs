@@ -181,13 +181,13 @@ fn a_path_of_the_writers_machine_is_found() {
 #[test]
 fn a_make_target_that_does_not_exist_is_found() {
     let makefile = "help: ## list\n\t@echo hi\ntest: deps ## all\n";
-    let page = "make peace\n```sh\nmake test\n$ make fly DEMO_ARGS=--keep  # up\n```\nmake love\n";
+    let page = "make peace\n```sh\nmake test\n$ make fly DEMO_ARGS='--keep so'  # up\n```\nmake love\n";
     assert_eq!(rules::make_targets("README.md", page, makefile), ["README.md: make fly is not in the Makefile"]);
 }
 
 #[test]
 fn commands_are_read_from_fenced_blocks_alone() {
-    let page = "portero fly\n```sh\nsudo portero check --config x.toml\nA=b target/demo/portero decode | jq .\n```\n";
+    let page = "portero fly\n```sh\nsudo portero check --config x.toml\ncat x | A=b target/demo/portero decode > y\n# portero x\n```\n";
     assert_eq!(
         rules::commands(page, "portero"),
         [vec!["portero", "check", "--config", "x.toml"], vec!["target/demo/portero", "decode"]]

@@ -191,7 +191,24 @@ pub(crate) fn top_level<'a>(paths: impl Iterator<Item = &'a str>, allowed: &[&st
     strangers.into_iter().map(|s| format!("{s}: does not belong at the top level")).collect()
 }
 
-/// The commands in the fenced blocks of a page: lines that start with `program`, without what follows `#` or `|`.
+/// The words of a command line; what stands in quotes is one word.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in line.chars() {
+        match quote {
+            Some(q) if c == q => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if c.is_whitespace() => words.push(std::mem::take(&mut word)),
+            _ => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|w| !w.is_empty());
+    words
+}
+
+/// The commands in the fenced blocks of a page that run `program`, each part of a pipe or a list on its own; what follows
+/// a `#` or a redirection doesn't count.
 pub(crate) fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
     let mut fenced = false;
     let mut found = Vec::new();
@@ -200,16 +217,17 @@ pub(crate) fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
             fenced = !fenced;
             continue;
         }
-        let words: Vec<String> = line
-            .split(['|', '#', '>', '&'])
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .skip_while(|w| *w == "$" || *w == "sudo" || w.contains('='))
-            .map(str::to_owned)
-            .collect();
-        if fenced && words.first().is_some_and(|w| w.rsplit('/').next() == Some(program)) {
-            found.push(words);
+        let words = shell_words(line);
+        for command in words.split(|w| matches!(w.as_str(), "|" | "&" | "&&" | "||" | ";")) {
+            let command: Vec<String> = command
+                .iter()
+                .take_while(|w| !w.starts_with(['#', '>', '<']))
+                .skip_while(|w| *w == "$" || *w == "sudo" || w.contains('='))
+                .cloned()
+                .collect();
+            if fenced && command.first().is_some_and(|w| w.rsplit('/').next() == Some(program)) {
+                found.push(command);
+            }
         }
     }
     found
