@@ -1,5 +1,7 @@
 //! The gateway as the terminals' own broker, spoken to by raw sockets, rumqttc and mosquitto's clients.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
 mod links;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Serial links on real pseudo-terminals.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
 mod links;
 mod support;
 

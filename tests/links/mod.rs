@@ -56,6 +56,11 @@ impl Rig {
     /// The gateway starts again on the same journal.
     pub async fn restart<F: Future<Output = ()> + Send + 'static>(&mut self, link: impl FnOnce(Context) -> F) {
         self.stop().await;
+        self.restart_stopped(link);
+    }
+
+    /// The same after [`Self::stop`].
+    pub fn restart_stopped<F: Future<Output = ()> + Send + 'static>(&mut self, link: impl FnOnce(Context) -> F) {
         self.context = context(&self.journal_config);
         self.start(link);
     }
