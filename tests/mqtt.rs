@@ -322,3 +322,72 @@ async fn a_refused_subscription_is_reported_in_words() {
     rig.stop().await;
     server.stop().await;
 }
+
+/// A scripted broker: takes a connection, answers CONNECT and SUBSCRIBE, and hands the stream over.
+fn accept_as_broker(listener: &std::net::TcpListener) -> std::net::TcpStream {
+    use std::io::Read as _;
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut packet = |first: u8| {
+        let mut header = [0; 2];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(header[0], first);
+        assert!(header[1] < 0x80);
+        let mut body = vec![0; header[1].into()];
+        stream.read_exact(&mut body).unwrap();
+        match first {
+            0x10 => stream.write_all(&[0x20, 2, 0, 0]).unwrap(),
+            _ => stream.write_all(&[0x90, 6, body[0], body[1], 1, 1, 1, 1]).unwrap(),
+        }
+    };
+    packet(0x10);
+    packet(0x82);
+    stream
+}
+
+fn publish_packet(id: u8, n: u64) -> Vec<u8> {
+    let mut packet = vec![0, u8::try_from(YARD_TOPIC.len()).unwrap()];
+    packet.extend(YARD_TOPIC.as_bytes());
+    packet.extend([0, id]);
+    packet.extend(punch(n));
+    let length = packet.len();
+    let header = [0x32, u8::try_from(length & 0x7F).unwrap() | 0x80, u8::try_from(length >> 7).unwrap()];
+    header.into_iter().chain(packet).collect()
+}
+
+/// A new session may use a packet id of the old one for another message: an acknowledgement that comes late would
+/// confirm what was never seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_what_came_over_one_connection_is_never_acknowledged_on_the_next() {
+    use std::io::Read as _;
+    let mut rig = Rig::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = connect(listener.local_addr().unwrap().port());
+    if let portero::terminal::Endpoint::Connect(connect) = &mut config.endpoint {
+        connect.status_topic = None;
+        connect.keep_alive_seconds = 60;
+    }
+    rig.start(|context| mqtt::run(context, config, vec![yard(), face("1026700")]));
+    let mut old = tokio::task::block_in_place(|| accept_as_broker(&listener));
+    old.write_all(&[publish_packet(1, 1), publish_packet(2, 2), publish_packet(3, 3)].concat()).unwrap();
+    drop(old);
+    let mut new = tokio::task::block_in_place(|| accept_as_broker(&listener));
+    // They are journalled all the same.
+    rig.wait_events(3).await;
+    let silent = |stream: &std::net::TcpStream| {
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        let result = stream.peek(&mut [0; 1]);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        result.is_err()
+    };
+    assert!(tokio::task::block_in_place(|| silent(&new)), "an old acknowledgement on a new connection");
+    new.write_all(&publish_packet(1, 4)).unwrap();
+    let mut puback = [0; 4];
+    tokio::task::block_in_place(|| new.read_exact(&mut puback)).unwrap();
+    assert_eq!(puback, [0x40, 2, 0, 1]);
+    assert!(tokio::task::block_in_place(|| silent(&new)));
+    assert_eq!(rig.sequences().await, (1..=4).map(sequence).collect());
+    drop(new);
+    drop(listener);
+    rig.stop().await;
+}

@@ -77,7 +77,7 @@ enum Command {
     Journal(journal::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
-    /// Decode what a terminal says, from a file or standard input
+    /// Show what a terminal's bytes mean, one event as JSON a line
     Decode(decode::Args),
     /// Play a terminal, so that a gateway can be tried without one
     Simulate(simulate::Args),

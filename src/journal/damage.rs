@@ -3,6 +3,7 @@
 //! Must not: take a file that is merely in use, newer than us, or somebody else's for damaged.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
@@ -18,6 +19,26 @@ const CHECK_MICROS: u64 = 40_000;
 
 /// Instructions of SQLite's machine between two looks at the clock.
 const CHECK_STEPS: i32 = 1000;
+
+/// What every SQLite file begins with (sqlite.org/fileformat2.html, "The Database Header").
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Looks at the first bytes, so that SQLite never opens, and never tidies up beside, what isn't a database.
+pub(super) fn sniff(path: &Path) -> Result<(), Error> {
+    let mut head = Vec::with_capacity(MAGIC.len());
+    match fs::File::open(path) {
+        Ok(file) => file.take(16).read_to_end(&mut head)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(Error::Io(format!("can't read {}: {error}", path.display()))),
+    };
+    let wal = fs::metadata(beside(path, "-wal")).map_or(0, |meta| meta.len());
+    match head.as_slice() {
+        [] if wal == 0 => Ok(()),
+        [] => Err(Error::Corrupt("the file is empty and its WAL is not".to_owned())),
+        head if head == MAGIC => Ok(()),
+        _ => Err(Error::Corrupt("the file is not a database".to_owned())),
+    }
+}
 
 /// Checks the structure of the file, as far as time allows.
 pub(super) fn quick_check(conn: &mut Connection, clock: &Clock) -> Result<(), Error> {

@@ -77,8 +77,8 @@ const LAZY_VERDICTS: u64 = 16_384;
 struct Shared {
     /// Verdicts and device states that were answered and are not yet on disk.
     lazy: AtomicU64,
-    /// Events appended in all.
-    appended: AtomicU64,
+    /// Transactions committed and synced.
+    commits: AtomicU64,
     /// Whether anything stands in `provisional`.
     any_provisional: AtomicBool,
     /// Per sink, the greatest event that was handed out with times that may yet change.
@@ -218,7 +218,6 @@ impl Journal {
         let (head_sender, head) = watch::channel(Seq(state.head));
         let (nudge_sender, nudges) = watch::channel(0);
         let shared = Arc::new(Shared::default());
-        shared.appended.store(state.head, Ordering::Relaxed);
         let reader = reader::start("journal-read", View::open(config.path.clone())?)?;
         let writer = Writer {
             config: config.clone(),
@@ -268,6 +267,12 @@ impl Journal {
             head: watch::channel(head).1,
             nudges: watch::channel(0).1,
         })))
+    }
+
+    /// Commits since it was opened, each one sync; for benchmarks.
+    #[doc(hidden)]
+    pub fn commits(&self) -> u64 {
+        self.0.shared.commits.load(Ordering::Relaxed)
     }
 
     async fn send(&self, command: Command) -> Result<(), Error> {
@@ -530,6 +535,7 @@ fn open_checked(
     clock: &Clock,
     boot_id: [u8; 16],
 ) -> Result<(rusqlite::Connection, State), Error> {
+    damage::sniff(&config.path)?;
     disk::make_file(&config.path)?;
     // An orderly stop leaves no WAL.
     let unclean = std::fs::metadata(lock::beside(&config.path, "-wal")).is_ok_and(|meta| meta.len() > 0);

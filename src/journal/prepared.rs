@@ -30,8 +30,8 @@ impl Prepared {
         self.id
     }
 
-    /// The encoded body's length, bytes.
-    pub const fn body_len(&self) -> usize {
-        self.body.len()
+    /// The encoded body, as it is stored.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 }

@@ -100,18 +100,21 @@ fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
         tx.state.index.fill(tx.conn, tx.state.head)?;
     }
     checkpoint(tx, "body", last, "event", now)?;
-    {
+    let rows: Vec<(i64, [u8; 16], [u8; 16], [u8; 32])> = {
         let mut rows = tx.conn.prepare_cached("SELECT seq, id, hash, body FROM event WHERE seq <= ?1 ORDER BY seq")?;
-        let mut rows = rows.query([db(last)])?;
-        let mut stub =
-            tx.conn.prepare_cached("INSERT INTO stub(seq, id, digest, hash, day) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        while let Some(row) = rows.next()? {
-            let (seq, id, hash): (i64, [u8; 16], [u8; 16]) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let digest: [u8; 32] = Sha256::digest(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?).into();
-            stub.execute(params![seq, id, digest, hash, day])?;
-        }
-    }
+        rows.query_map([db(last)], |row| {
+            let digest = Sha256::digest(row.get_ref(3)?.as_blob()?).into();
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, digest))
+        })?
+        .collect::<rusqlite::Result<_>>()?
+    };
+    // Deleted first: in a full file the stubs go where the bodies were.
     let erased = tx.conn.prepare_cached("DELETE FROM event WHERE seq <= ?1")?.execute([db(last)])?;
+    let mut stub =
+        tx.conn.prepare_cached("INSERT INTO stub(seq, id, digest, hash, day) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for (seq, id, hash, digest) in &rows {
+        stub.execute(params![seq, id, digest, hash, day])?;
+    }
     // Boots none of whose rows are left, and their anchors.
     tx.conn
         .prepare_cached("DELETE FROM boot WHERE first_seq < (SELECT max(first_seq) FROM boot WHERE first_seq <= ?1)")?

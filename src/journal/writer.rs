@@ -190,7 +190,6 @@ impl Writer {
             schema::bound(conn, self.config.max_bytes, appends)?;
             self.bound_for_appends = Some(appends);
         }
-        let before = state.head;
         let mut tx = Tx { conn, state, now, shared: &self.shared, nudge: false };
         let mut answers = Vec::with_capacity(group.len());
         tx.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -207,7 +206,8 @@ impl Writer {
         }
         settle::write_sinks(&mut tx)?;
         tx.conn.prepare_cached("COMMIT")?.execute([])?;
-        let (nudge, head) = (tx.nudge, tx.state.head);
+        let nudge = tx.nudge;
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.trouble.over(now.boot);
         for lazy in self.lazies.drain(..) {
             self.shared.lazy_done(&lazy);
@@ -215,14 +215,12 @@ impl Writer {
         if nudge {
             self.nudges.send_modify(|n| *n += 1);
         }
-        if head != before {
-            self.shared.appended.store(head, Ordering::Relaxed);
-        }
         Ok(answers)
     }
 
-    /// Sends the answers, then wakes the relays.
+    /// Publishes the head, then sends the answers: who has an answer finds the head there.
     fn answer(&self, group: &mut Vec<Command>, answers: Vec<Vec<Appended>>) {
+        self.publish();
         let mut answers = answers.into_iter();
         for command in group.drain(..) {
             match command {
@@ -234,7 +232,6 @@ impl Writer {
                 Command::Close(_) => {}
             }
         }
-        self.publish();
     }
 
     fn publish(&self) {

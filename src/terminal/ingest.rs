@@ -239,7 +239,7 @@ impl Feed {
                     let device = self.fault_key(terminal, key);
                     batch.fault(&self.hub, Some(terminal), device, fault, now);
                 }
-                Step::Status(device, status) => self.status(terminal, device.as_deref(), key, status, now),
+                Step::Status(device, status) => self.status(terminal, device.as_deref(), key, &status, now),
                 Step::Frame(_) => {}
             }
         }
@@ -284,12 +284,12 @@ impl Feed {
         self.hub.terminals[terminal].stamp.device_id.as_deref().or(topic).unwrap_or_default().to_owned()
     }
 
-    fn status(&self, terminal: usize, said: Option<&str>, topic: Option<&str>, status: Status, now: Now) {
+    fn status(&self, terminal: usize, said: Option<&str>, topic: Option<&str>, status: &Status, now: Now) {
         let stamp = &self.hub.terminals[terminal].stamp;
         let key = said.or(stamp.device_id.as_deref()).or(topic).unwrap_or(&stamp.source.terminal_id);
         let mut devices: MutexGuard<'_, Devices> = lock(&self.hub.devices);
         let slot = devices.heard(terminal, key, now.wall);
-        devices.online(slot, status != Status::Offline);
+        devices.online(slot, *status != Status::Offline);
     }
 }
 

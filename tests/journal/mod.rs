@@ -47,6 +47,11 @@ impl Bench {
         Self { config, ..copy }
     }
 
+    /// A connection behind the journal's back; the journal must be closed.
+    pub fn sql(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(&self.config.path).unwrap()
+    }
+
     pub fn file(&self, suffix: &str) -> PathBuf {
         let mut name = self.config.path.clone().into_os_string();
         name.push(suffix);
@@ -119,4 +124,28 @@ pub fn entry(source: SourceId, event: &Event) -> Entry {
 
 pub fn entries(source: SourceId, numbers: impl IntoIterator<Item = u64>) -> Vec<Entry> {
     numbers.into_iter().map(|n| entry(source, &swipe(n))).collect()
+}
+
+pub fn quarantine(reason: &str) -> Settlement {
+    Settlement::Quarantined { reason: reason.into(), answer: "400 Bad Request".into(), attempts: 3 }
+}
+
+/// So many days after the yard's day, by a clock that is right.
+pub fn days_later(days: i64) -> Now {
+    Now { wall: UtcMicros(DAY + days * 86_400_000_000), boot: BootTime(1), synchronised: true }
+}
+
+impl Bench {
+    /// The ledger; it must balance.
+    pub async fn stats(&self, journal: &Journal) -> Stats {
+        let stats = journal.stats().await.unwrap();
+        assert!(stats.sinks.iter().all(SinkStats::balances), "{stats:?}");
+        stats
+    }
+
+    /// Directories into which damaged files were moved.
+    pub fn set_aside(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.dir.path()).unwrap().map(|e| e.unwrap().path());
+        entries.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("quarantine-")).collect()
+    }
 }
