@@ -36,15 +36,21 @@ impl Postgres {
         let programs = programs();
         // Not under the build directory: root's home may be closed to the user that the server runs as.
         let dir = tempfile::Builder::new().prefix("portero-pg-").tempdir().unwrap();
-        let template = template(&programs);
-        let data = dir.path().join("data");
-        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data));
-        let hba =
-            format!("local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
-        std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
         if let Some((user, group)) = server_user() {
             std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
         }
+        let data = dir.path().join("data");
+        match option_env!("CARGO_TARGET_TMPDIR") {
+            Some(base) => {
+                let template = template(&programs, Path::new(base));
+                run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data));
+            }
+            // A program that is no test has no place of its own under the build directory.
+            None => make_cluster(&programs, &data),
+        }
+        let hba =
+            format!("local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
+        std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
         let mut server = Self { port: free_port(), programs, process: None, dir };
         server.start_again();
         server
@@ -146,10 +152,9 @@ fn programs() -> PathBuf {
     find_program("initdb", &versions).canonicalize().unwrap().parent().unwrap().to_owned()
 }
 
-/// A fresh cluster with an empty database, made once for each build directory and copied for each server.
-fn template(programs: &Path) -> PathBuf {
-    let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    std::fs::create_dir_all(&base).unwrap();
+/// A cluster that was made once for each build directory, to be copied for each server.
+fn template(programs: &Path, base: &Path) -> PathBuf {
+    std::fs::create_dir_all(base).unwrap();
     let version = programs.iter().rev().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let uid = rustix::process::getuid().as_raw();
     let template = base.join(format!("postgres-template-{version}-{uid}"));
@@ -161,15 +166,7 @@ fn template(programs: &Path) -> PathBuf {
         std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
     }
     let data = dir.path().join("data");
-    let mut initdb = as_server_user(Command::new(programs.join("initdb")));
-    initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]);
-    run(initdb.arg("--wal-segsize=4").current_dir(dir.path()));
-    let mut single = as_server_user(Command::new(programs.join("postgres")));
-    single.args(["--single", "-F", "-D"]).arg(&data).arg("postgres").current_dir(dir.path());
-    let mut single = single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::io::Write::write_all(&mut single.stdin.take().unwrap(), format!("CREATE DATABASE {DATABASE}\n").as_bytes())
-        .unwrap();
-    assert!(single.wait().unwrap().success(), "could not create the database");
+    make_cluster(programs, &data);
     // Several processes may race here: the first rename wins, the others throw theirs away.
     let staged = base.join(format!("postgres-template-{}", std::process::id()));
     run(Command::new("cp").arg("-a").arg(&data).arg(&staged));
@@ -177,6 +174,20 @@ fn template(programs: &Path) -> PathBuf {
         let _ = std::fs::remove_dir_all(&staged);
     }
     template
+}
+
+/// A fresh cluster with an empty database.
+fn make_cluster(programs: &Path, data: &Path) {
+    let mut initdb = as_server_user(Command::new(programs.join("initdb")));
+    initdb.arg("-D").arg(data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]);
+    run(initdb.arg("--wal-segsize=4"));
+    let mut single = as_server_user(Command::new(programs.join("postgres")));
+    single.args(["--single", "-F", "-D"]).arg(data).arg("postgres");
+    single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut single = single.spawn().unwrap();
+    std::io::Write::write_all(&mut single.stdin.take().unwrap(), format!("CREATE DATABASE {DATABASE}\n").as_bytes())
+        .unwrap();
+    assert!(single.wait().unwrap().success(), "could not create the database");
 }
 
 /// The user and group that the server runs as: it refuses to run as root.
