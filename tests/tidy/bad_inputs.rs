@@ -161,7 +161,7 @@ fn an_unwrap_outside_of_tests_is_found() {
     assert!(unwraps("src/x.rs", "#[cfg(test)]\nmod tests { fn f() { g().unwrap(); } }").is_empty());
     assert!(unwraps("src/x.rs", "fn f() { g().unwrap_or_default(); }").is_empty());
     assert!(unwraps("tests/x.rs", "fn f() { g().unwrap(); }").is_empty());
-    assert!(unwraps("benches/x.rs", "fn f() { g().unwrap(); }").is_empty());
+    assert!(unwraps("examples/x.rs", "fn f() { g().unwrap(); }").is_empty());
 }
 
 #[test]
