@@ -144,10 +144,10 @@ pub(super) fn encode(event: &Event, source: SourceId) -> Vec<u8> {
         EVENT_IS_STORED
     };
     out.push(
-        u8::from(times.synchronised) * SYNCHRONISED
-            | times.tz_source.code() << 1
-            | times.quality.code() << 3
-            | told << 6,
+        (u8::from(times.synchronised) * SYNCHRONISED)
+            | (times.tz_source.code() << 1)
+            | (times.quality.code() << 3)
+            | (told << 6),
     );
     put_varint(&mut out, zigzag(times.received.0.wrapping_sub(EPOCH)));
     put_varint(&mut out, times.received_boot.0);
