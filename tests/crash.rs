@@ -3,6 +3,15 @@
 //!
 //! New tests of crashes go here; what a single part promises goes to the part's own test file.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a helper that fails is a failed test"
+)]
+
 mod support;
 
 #[path = "crash/clients.rs"]

@@ -3,6 +3,14 @@
 //!
 //! New tests of the order of system calls go here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper that fails is a failed test"
+)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};

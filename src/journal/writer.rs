@@ -15,9 +15,9 @@ use super::disk::{Ballast, Trouble};
 use super::error::Error;
 use super::lock::Lock;
 use super::schema::{self, Tuning};
+use super::shared::{AbortOnPanic, Shared};
 use super::state::{State, Tx};
 use super::types::{Appended, Config, DeviceState, Entry, Seq, Settlement, SinkId};
-use super::{AbortOnPanic, Shared};
 use super::{append, devices, settle};
 use crate::clock::Clock;
 

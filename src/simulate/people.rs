@@ -52,8 +52,8 @@ pub(super) fn plain_seconds(at: UtcMicros, zone: &Zone, out: &mut String) {
 /// The local wall time, as if it were UTC.
 fn local(at: UtcMicros, zone: &Zone) -> Option<UtcMicros> {
     let wall = zone.local(at)?;
-    let as_utc = jiff::tz::Offset::UTC.to_timestamp(wall).ok()?;
-    Some(UtcMicros(as_utc.as_microsecond()))
+    let since = wall.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    i64::try_from(since.as_micros()).ok().map(UtcMicros)
 }
 
 #[cfg(test)]

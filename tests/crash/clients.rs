@@ -32,7 +32,7 @@ pub fn payload(serial: &str, seq: u64) -> String {
         r#"{{"event_id":"{serial}-{seq:010}","sn":"{serial}","pin":"{:06}","ts":"{:.3}","dir":"{}","verify":"fp","site":"SITE-0001","door":11,"card":"{:010}","seq":{seq}}}"#,
         seq % 5000,
         now,
-        if seq % 2 == 0 { "out" } else { "in" },
+        if seq.is_multiple_of(2) { "out" } else { "in" },
         seq % 5000
     )
 }
