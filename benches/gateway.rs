@@ -73,7 +73,7 @@ impl Site {
         std::fs::write(&config, support::yard_config(dir.path(), &broker, &tables)).unwrap();
         let gateway = Gateway::prepare(&config, &[]);
         if let Some(postgres) = &postgres {
-            let applied = gateway.cli(&["central", "init", "--apply", "--url", &postgres.url()]);
+            let applied = gateway.cli(&["central", "init", "--apply", "--tls", "disable", "--url", &postgres.url()]);
             assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         }
         Self { dir, url, postgres, vendor, gateway, _mosquitto: mosquitto }

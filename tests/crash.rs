@@ -42,7 +42,7 @@ impl Site {
         let sinks = [support::api_sink(&vendor.url(), 200), support::postgres_sink(&postgres.url())].concat();
         std::fs::write(&config, support::yard_config(dir.path(), broker, &sinks)).unwrap();
         let gateway = Gateway::prepare(&config, &[]);
-        let applied = gateway.cli(&["central", "init", "--apply", "--url", &postgres.url()]);
+        let applied = gateway.cli(&["central", "init", "--apply", "--tls", "disable", "--url", &postgres.url()]);
         assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         Self { dir, postgres, vendor, gateway }
     }

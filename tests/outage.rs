@@ -23,7 +23,7 @@ fn fifty_thousand_events_outlive_both_destinations_and_a_kill() {
     );
     std::fs::write(&config, text).unwrap();
     let mut gateway = Gateway::prepare(&config, &[]);
-    let applied = gateway.cli(&["central", "init", "--apply", "--url", &postgres.url()]);
+    let applied = gateway.cli(&["central", "init", "--apply", "--tls", "disable", "--url", &postgres.url()]);
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     vendor.stop();
     postgres.stop_immediate();

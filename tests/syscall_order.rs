@@ -52,6 +52,20 @@ fn classify(line: &str) -> Option<Call> {
     }
 }
 
+fn child_of(pid: u32) -> Option<rustix::process::Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let child = children.split_whitespace().next()?.parse().ok()?;
+    rustix::process::Pid::from_raw(child)
+}
+
+struct KillOnDrop(rustix::process::Pid);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+    }
+}
+
 #[test]
 fn i1_no_puback_leaves_before_the_fdatasync_that_covers_it() {
     let dir = support::tempdir();
@@ -104,8 +118,17 @@ fields.native_seq = "/event_id"
             .arg(&trace)
             .arg(support::gateway::binary())
             .args(["run", "--config"])
-            .arg(&config),
+            .arg(&config)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap()),
     );
+    let mut gateway = None;
+    eventually("strace has started the gateway", DEADLINE, || {
+        gateway = child_of(process.id());
+        gateway.is_some()
+    });
+    // strace leaves its tracee alone when it ends, whatever the reason.
+    let _guard = KillOnDrop(gateway.unwrap());
     let mut stream = None;
     eventually("the broker listens", DEADLINE, || {
         stream = TcpStream::connect(("127.0.0.1", port)).ok();
@@ -139,7 +162,7 @@ fields.native_seq = "/event_id"
         stream.read_exact(&mut puback).unwrap();
         assert_eq!(puback, [0x40, 2, (id >> 8) as u8, id as u8]);
     }
-    process.signal(rustix::process::Signal::TERM);
+    rustix::process::kill_process(gateway.unwrap(), rustix::process::Signal::TERM).unwrap();
     let _ = process.wait(DEADLINE);
 
     let text = String::from_utf8_lossy(&std::fs::read(&trace).unwrap()).into_owned();

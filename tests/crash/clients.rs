@@ -1,4 +1,7 @@
 //! Clients that offer records under load and keep an account of what was offered and what was confirmed.
+//!
+//! Must not: know anything of the gateway but its port.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "part of a test")]
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead as _, BufReader};
