@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## install a C compiler, mosquitto and PostgreSQL if missing (apt-get, sudo)
+deps: ## install what tests and demo need, if missing: mosquitto, PostgreSQL, ... (apt-get, sudo)
 	@.ci/deps
 
 demo: deps ## terminals, gateway, vendor API and PostgreSQL on this machine; kill -9 included
@@ -28,8 +28,7 @@ test: deps ## every test, against real brokers and databases
 test-long: ## the same with ten times the random rounds (about ten times the time)
 	@$(MAKE) --no-print-directory test PORTERO_TEST_SCALE=10
 
-bench: ## the measures of benches/README.md
-	@.ci/deps bench
+bench: deps ## the measures of benches/README.md
 	$(CARGO) bench --locked $(BENCH_ARGS)
 
 lint: ## clippy, warnings are errors

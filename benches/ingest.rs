@@ -117,9 +117,9 @@ async fn run(context: Context, port: u16, behind: bool) {
     };
     let config = BrokerConfig { name: "site".into(), endpoint, max_packet_bytes: 8 << 20 };
     if behind {
-        mqtt::run(context, config, vec![yard()]).await
+        mqtt::run(context, config, vec![yard()]).await;
     } else {
-        broker::run(context, config, vec![yard()]).await
+        broker::run(context, config, vec![yard()]).await;
     }
 }
 
@@ -157,7 +157,7 @@ fn clients_main(port: u16, clients: u64, events: u64, window: u64) {
     let threads: Vec<_> = (0..clients)
         .map(|client| {
             std::thread::spawn(move || {
-                client_main(port, client, events / clients + u64::from(client < events % clients), window)
+                client_main(port, client, events / clients + u64::from(client < events % clients), window);
             })
         })
         .collect();

@@ -4,7 +4,14 @@
 //! `/proc/self/io`, so the files must lie on a real disk: they go under the target directory, never under /tmp.
 //!
 //! Must not: assert. A benchmark prints; tests decide.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, missing_docs, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -266,7 +266,7 @@ fn to_utc(written: WrittenTime, zone: &Zone, now: Now) -> Option<Instant> {
         AmbiguousOffset::Unambiguous { offset } => (offset, 0),
         AmbiguousOffset::Gap { before, after } => (before, after.seconds() - before.seconds()),
         AmbiguousOffset::Fold { before, after } => {
-            let later = ambiguous.clone().later().ok()?.as_microsecond();
+            let later = ambiguous.later().ok()?.as_microsecond();
             let offset = if later <= now.wall.0 { after } else { before };
             (offset, before.seconds() - after.seconds())
         }

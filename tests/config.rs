@@ -3,6 +3,8 @@
 //! Each `tests/config/broken/NAME.toml` has a `NAME.expected` beside it: what `portero check` says of it. After a change of
 //! a message run `UPDATE_EXPECTED=1 cargo test --test config` and read the difference before you commit it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
 use std::path::{Path, PathBuf};
 
 use portero::decode;

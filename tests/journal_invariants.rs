@@ -3,6 +3,8 @@
 //! A test belongs here if it breaks when an invariant of `lib.rs` is broken; known errors of disks and people are in
 //! `journal_known_errors.rs`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
 mod journal;
 
 use journal::*;

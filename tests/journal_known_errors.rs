@@ -2,6 +2,8 @@
 //!
 //! A test belongs here if it starts with something that goes wrong; the invariants are in `journal_invariants.rs`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
 mod journal;
 
 use journal::*;

@@ -391,3 +391,48 @@ async fn i1_what_came_over_one_connection_is_never_acknowledged_on_the_next() {
     drop(listener);
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_verified_and_user_and_password_are_sent() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut rig = Rig::new();
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    let passwords = rig.dir.path().join("passwd");
+    std::fs::write(&passwords, "gateway:s3cret\n").unwrap();
+    let hashed = Command::new(find_program("mosquitto_passwd", &[])).arg("-U").arg(&passwords).status().unwrap();
+    assert!(hashed.success());
+    let port = support::free_port();
+    let extra = vec![
+        format!("password_file {}", passwords.display()),
+        format!("listener {port} 127.0.0.1"),
+        format!("certfile {}", fixtures.join("server.pem").display()),
+        format!("keyfile {}", fixtures.join("server.key").display()),
+    ];
+    let options = MosquittoOptions { allow_anonymous: false, extra, ..MosquittoOptions::default() };
+    let _broker = Mosquitto::start(rig.dir.path(), &options);
+    let secret = rig.dir.path().join("password");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let with = |ca_file: Option<std::path::PathBuf>| {
+        let mut config = connect(port);
+        if let portero::terminal::Endpoint::Connect(connect) = &mut config.endpoint {
+            connect.host = "localhost".into();
+            connect.tls = portero::tls::TlsMode::Require;
+            connect.ca_file = ca_file;
+            connect.credentials = Some(("gateway".into(), portero::secret::SecretSource::File(secret.clone())));
+        }
+        config
+    };
+    // The system's roots don't know this broker.
+    let stranger = with(None);
+    rig.start(|context| mqtt::run(context, stranger, vec![yard()]));
+    let refused = || async {
+        let state = rig.status("site").map(|s| s.state);
+        matches!(state, Some(LinkState::Down(reason)) if reason.contains("certificate") || reason.contains("root"))
+    };
+    eventually_async("the unknown certificate is reported", DEADLINE, refused).await;
+    let known = with(Some(fixtures.join("ca.pem")));
+    rig.restart(|context| mqtt::run(context, known, vec![yard()])).await;
+    rig.wait_up("site").await;
+    rig.stop().await;
+}

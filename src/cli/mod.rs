@@ -18,7 +18,7 @@ pub mod decode;
 
 pub mod events;
 
-pub mod journal;
+pub mod ledger;
 
 pub mod output;
 
@@ -39,7 +39,10 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 pub use configured::ConfigFile;
 pub use output::Output;
 
+use crate::gateway;
+use crate::journal::{self, Journal};
 use crate::manage::config::Problems;
+use crate::manage::control::client;
 
 /// Brings what attendance and access terminals report to the centre, once, through any failure.
 #[derive(Debug, Parser)]
@@ -74,7 +77,7 @@ enum Command {
     /// List, show or replay events that a sink refused for good
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
-    Journal(journal::Args),
+    Journal(ledger::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
     /// Show what a terminal's bytes mean, one event as JSON a line
@@ -100,7 +103,7 @@ pub fn main() -> Exit {
         Command::Status(args) => status::run(args),
         Command::Events(args) => events::run(args),
         Command::Quarantine(args) => quarantine::run(args),
-        Command::Journal(args) => journal::run(args),
+        Command::Journal(args) => ledger::run(args),
         Command::Central(args) => central::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Simulate(args) => simulate::run(args),
@@ -195,20 +198,22 @@ pub fn exit_for(error: &anyhow::Error) -> Exit {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.exit;
         }
-        if let Some(journal) = cause.downcast_ref::<crate::journal::Error>() {
-            return match journal {
-                crate::journal::Error::Owned { .. } | crate::journal::Error::TooNew { .. } => Exit::Unavailable,
-                crate::journal::Error::NotFound(_) => Exit::No,
-                _ => Exit::Io,
-            };
+        if let Some(journal) = cause.downcast_ref::<journal::Error>() {
+            return exit_for_journal(journal);
         }
         if cause.is::<Problems>() {
             return Exit::Config;
         }
-        if let Some(gateway) = cause.downcast_ref::<crate::gateway::Error>()
-            && matches!(gateway, crate::gateway::Error::Sink { .. })
-        {
-            return Exit::Config;
+        match cause.downcast_ref::<gateway::Error>() {
+            Some(gateway::Error::Journal(journal)) => return exit_for_journal(journal),
+            Some(gateway::Error::Sink { .. }) => return Exit::Config,
+            Some(_) | None => {}
+        }
+        if let Some(control) = cause.downcast_ref::<client::Error>() {
+            return match control {
+                client::Error::Io(_) => Exit::Io,
+                client::Error::Absent(_) | client::Error::Forbidden(_) | client::Error::Refused(_) => Exit::Unavailable,
+            };
         }
         if cause.is::<std::io::Error>() {
             return Exit::Io;
@@ -217,18 +222,26 @@ pub fn exit_for(error: &anyhow::Error) -> Exit {
     Exit::Io
 }
 
+fn exit_for_journal(error: &journal::Error) -> Exit {
+    match error {
+        journal::Error::Owned { .. } | journal::Error::TooNew { .. } => Exit::Unavailable,
+        journal::Error::NotFound(_) => Exit::No,
+        _ => Exit::Io,
+    }
+}
+
 /// A small runtime for a subcommand that talks to the journal, a socket or a server.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?)
 }
 
 /// The journal for reading, beside a running gateway or without one.
-pub(crate) fn open_read_only(config: &crate::manage::config::Config) -> anyhow::Result<crate::journal::Journal> {
+pub(crate) fn open_read_only(config: &crate::manage::config::Config) -> anyhow::Result<Journal> {
     let path = &config.journal.path;
     if !path.exists() {
         let words =
             format!("there is no journal at {}; start the gateway once, or mend [journal] path", path.display());
         return Err(Failure::new(Exit::Io, words).into());
     }
-    Ok(crate::journal::Journal::open_read_only(&config.journal)?)
+    Ok(Journal::open_read_only(&config.journal)?)
 }

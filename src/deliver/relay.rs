@@ -241,6 +241,9 @@ impl<S: Sink> Relay<S> {
     async fn deliver(&mut self, records: &[Record], lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
         let mut round = Round::new(records.len());
         while let Some(span) = round.next() {
+            if self.shutdown.is_cancelled() {
+                return Err(Ended::Shutdown);
+            }
             let part = records.get(span.start..span.end).unwrap_or_default();
             let flight = match flight.take() {
                 Some(flight) => Some(flight),

@@ -39,6 +39,8 @@ mod schema;
 
 mod settle;
 
+mod shared;
+
 mod state;
 
 mod types;
@@ -49,14 +51,14 @@ mod view;
 
 mod writer;
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::Error;
 pub use prepared::Prepared;
 use reader::Question;
+use shared::{Call, Shared};
 use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
@@ -64,69 +66,13 @@ pub use types::{
     Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Verification, When,
 };
 use view::View;
-use writer::{Command, Lazy, Work, Writer};
+use writer::{Command, Lazy, Writer};
 
 use crate::clock::{Clock, Now};
 use crate::event::{BootTime, Source};
 
 /// Verdicts that may wait unwritten; beyond it a lazy settlement waits for its commit like any other (I10).
 const LAZY_VERDICTS: u64 = 16_384;
-
-/// What handles and threads share.
-#[derive(Debug, Default)]
-struct Shared {
-    /// Verdicts and device states that were answered and are not yet on disk.
-    lazy: AtomicU64,
-    /// Transactions committed and synced.
-    commits: AtomicU64,
-    /// Whether anything stands in `provisional`.
-    any_provisional: AtomicBool,
-    /// Per sink, the greatest event that was handed out with times that may yet change.
-    provisional: Mutex<HashMap<u32, u64>>,
-}
-
-impl Shared {
-    fn mark_provisional(&self, sink: SinkId, records: &[Record]) {
-        let Some(last) = records.iter().rev().find(|r| r.provisional).map(|r| r.seq.0) else { return };
-        let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = marks.entry(sink.0).or_default();
-        *mark = last.max(*mark);
-        self.any_provisional.store(true, Ordering::Release);
-    }
-
-    fn was_read_provisional(&self, sink: u32, seq: u64) -> bool {
-        self.any_provisional.load(Ordering::Acquire)
-            && self
-                .provisional
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&sink)
-                .is_some_and(|mark| seq <= *mark)
-    }
-
-    fn lazy_weight(lazy: &Lazy) -> u64 {
-        1 + match lazy {
-            Lazy::Settle(_, verdicts) => verdicts.len() as u64,
-            Lazy::Devices(devices) => devices.len() as u64,
-        }
-    }
-
-    fn lazy_done(&self, lazy: &Lazy) {
-        self.lazy.fetch_sub(Self::lazy_weight(lazy), Ordering::AcqRel);
-    }
-}
-
-/// A thread of the journal that panics takes the process with it: going on without it would confirm nothing, silently,
-/// and systemd restarts us.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
 
 /// A cheap, cloneable handle.
 #[derive(Clone)]
@@ -148,37 +94,6 @@ struct Inner {
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("path", &self.0.config.path).finish_non_exhaustive()
-    }
-}
-
-/// A closure as [`Work`], with the oneshot that waits for its answer.
-struct Call<T, F> {
-    run: F,
-    result: Option<Result<T, Error>>,
-    answer: oneshot::Sender<Result<T, Error>>,
-}
-
-impl<T, F> Work for Call<T, F>
-where
-    T: Send,
-    F: FnMut(&mut Tx<'_>) -> Result<T, Error> + Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error> {
-        match (self.run)(tx) {
-            Err(error) if !error.is_answer() => Err(error),
-            result => {
-                self.result = Some(result);
-                Ok(())
-            }
-        }
-    }
-
-    fn answer(self: Box<Self>, failed: Option<Error>) {
-        let result = match failed {
-            Some(error) => Err(error),
-            None => self.result.unwrap_or(Err(Error::Closed)),
-        };
-        let _ = self.answer.send(result);
     }
 }
 

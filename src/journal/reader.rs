@@ -28,7 +28,7 @@ pub(super) fn start(name: &str, mut view: View) -> Result<mpsc::Sender<Question>
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _guard = super::AbortOnPanic;
+            let _guard = super::shared::AbortOnPanic;
             while let Some(question) = questions.blocking_recv() {
                 match question {
                     Question::Ask(ask) => ask(&mut view),

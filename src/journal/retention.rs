@@ -93,6 +93,9 @@ fn last_old_row(tx: &Tx<'_>, from: u64, to: u64, before: i64) -> Result<Option<(
     Ok(last.map(|(seq, day)| (seq.min(from + STEP - 1), day)))
 }
 
+/// Sequence number, id, row hash and digest of the body.
+type StubRow = (i64, [u8; 16], [u8; 16], [u8; 32]);
+
 fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
     let from = settle::erased_to(tx.conn)? + 1;
     let Some((last, day)) = last_old_row(tx, from, settled_to(tx)?, before)? else { return Ok(0) };
@@ -100,7 +103,7 @@ fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
         tx.state.index.fill(tx.conn, tx.state.head)?;
     }
     checkpoint(tx, "body", last, "event", now)?;
-    let rows: Vec<(i64, [u8; 16], [u8; 16], [u8; 32])> = {
+    let rows: Vec<StubRow> = {
         let mut rows = tx.conn.prepare_cached("SELECT seq, id, hash, body FROM event WHERE seq <= ?1 ORDER BY seq")?;
         rows.query_map([db(last)], |row| {
             let digest = Sha256::digest(row.get_ref(3)?.as_blob()?).into();

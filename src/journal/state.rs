@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::Shared;
 use super::chain::GENESIS;
 use super::error::Error;
 use super::index::Index;
 use super::schema::{db, un};
 use super::settle::SinkRow;
+use super::shared::Shared;
 use crate::clock::Now;
 use crate::event::BootTime;
 

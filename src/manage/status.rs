@@ -130,8 +130,8 @@ fn sinks(ledger: &[SinkStats], relays: &[RelayStatus]) -> Vec<Value> {
         .iter()
         .map(|line| {
             let mut object = sink_ledger(line);
-            object["corrections_pending"] = line.corrections_pending.into();
-            object["state"] = "stopped".into();
+            object.insert("corrections_pending".to_owned(), line.corrections_pending.into());
+            object.insert("state".to_owned(), "stopped".into());
             Value::Object(object)
         })
         .collect();

@@ -34,34 +34,26 @@ fn person(seed: u64, number: u32) -> Person {
 /// `2026-11-24T00:00:00.011Z`, or without zone and in `zone`.
 pub(super) fn iso_millis(at: UtcMicros, zone: Option<&Zone>, out: &mut String) {
     out.clear();
-    match zone.and_then(|zone| zone.local(at)) {
-        // Writing into a string can't fail.
-        Some(wall) => {
-            let millis = wall.subsec_nanosecond() / 1_000_000;
-            let _ = write!(out, "{}T{}.{millis:03}", wall.date(), Clock(wall));
-        }
-        None => {
-            out.push_str(&rfc3339(at).as_str()[..23]);
-            out.push('Z');
-        }
+    let local = zone.and_then(|zone| local(at, zone));
+    let text = rfc3339(local.unwrap_or(at));
+    out.push_str(&text.as_str()[..23]);
+    if local.is_none() {
+        out.push('Z');
     }
 }
 
 /// `2026-11-24 00:00:00`, the local time of `zone`.
 pub(super) fn plain_seconds(at: UtcMicros, zone: &Zone, out: &mut String) {
     out.clear();
-    if let Some(wall) = zone.local(at) {
-        let _ = write!(out, "{} {}", wall.date(), Clock(wall));
-    }
+    let text = rfc3339(local(at, zone).unwrap_or(at));
+    let _ = write!(out, "{} {}", &text.as_str()[..10], &text.as_str()[11..19]);
 }
 
-/// Hours, minutes and seconds of a wall time.
-struct Clock(jiff::civil::DateTime);
-
-impl std::fmt::Display for Clock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:02}:{:02}:{:02}", self.0.hour(), self.0.minute(), self.0.second())
-    }
+/// The local wall time, as if it were UTC.
+fn local(at: UtcMicros, zone: &Zone) -> Option<UtcMicros> {
+    let wall = zone.local(at)?;
+    let since = wall.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    i64::try_from(since.as_micros()).ok().map(UtcMicros)
 }
 
 #[cfg(test)]

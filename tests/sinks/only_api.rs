@@ -247,14 +247,17 @@ async fn sent_to(port: u16, timeout: Duration) -> Outcome {
     send(&mut sink(config, &world), &[record(1, world.event(None))]).await
 }
 
+#[allow(clippy::disallowed_methods, reason = "the far end is slow; nothing is synchronised by it")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_drips_for_ever_and_a_broken_one_are_lost_answers() {
     let dripping = raw_server(|stream| {
         let mut alive = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{").is_ok();
         while alive {
-            // A pause of the far end, not a way to synchronise.
-            #[allow(clippy::disallowed_methods)]
-            std::thread::sleep(Duration::from_millis(50));
+            pause(Duration::from_millis(50));
             alive = stream.write_all(b" ").is_ok();
         }
     });

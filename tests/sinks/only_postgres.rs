@@ -201,7 +201,10 @@ async fn every_kind_of_trouble_is_told_apart() {
     assert_eq!(send(&mut sink(&config_right(&world, server.port)), &records).await, delivered(1));
     // Nobody there, a server that says nothing, a lock that is not let go.
     let nobody = send(&mut sink(&config(free_port(), "attendance")), &records).await;
-    assert!(matches!(&nobody, Outcome::Retry { reason, .. } if reason.contains("refused")), "{nobody:?}");
+    assert!(
+        matches!(&nobody, Outcome::Retry { reason, .. } if reason.to_lowercase().contains("refused")),
+        "{nobody:?}"
+    );
     let proxy = Proxy::start(server.port).await;
     proxy.fall_silent();
     let silent = postgres::Config { timeout: Duration::from_millis(500), ..config(proxy.port, "attendance") };
@@ -313,4 +316,43 @@ async fn an_encrypted_connection_is_verified_against_name_and_authority() {
     let name = send(&mut sink(&config("127.0.0.1", &right)), &records).await;
     assert!(matches!(&name, Outcome::Blocked { reason } if reason.contains("name")), "{name:?}");
     assert_eq!(send(&mut sink(&config("localhost", &right)), &records).await, delivered(1));
+}
+
+/// The subcommand as the command line parses it.
+#[derive(Debug, clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    central: portero::cli::central::Args,
+}
+
+fn central_init(args: &[&str]) -> anyhow::Result<portero::cli::Exit> {
+    let cli = <Cli as clap::Parser>::try_parse_from(["central", "init"].iter().chain(args))?;
+    portero::cli::central::run(&cli.central)
+}
+
+#[test]
+fn central_init_applies_with_an_administrators_login_and_says_what_is_wrong() {
+    let server = Postgres::start_with_passwords();
+    server.psql("CREATE ROLE admin SUPERUSER LOGIN PASSWORD 'pässword'");
+    let url = server.url_as("admin");
+    let dir = crate::support::tempdir();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "pässword\n").unwrap();
+    let apply = ["--apply", "--url", &url, "--tls", "disable", "--password-file", file.to_str().unwrap()];
+    let exposed = central_init(&apply).unwrap_err();
+    assert!(exposed.to_string().contains("chmod 600"), "{exposed}");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(central_init(&apply).unwrap(), portero::cli::Exit::Done);
+    }
+    assert_eq!(server.psql("SELECT count(*) FROM portero.event"), "0");
+    for wrong in [vec![], vec!["--apply"], vec!["--print", "--apply", "--url", "x"], vec!["--print", "--tls", "off"]] {
+        assert!(central_init(&wrong).is_err_and(|e| e.is::<clap::Error>()), "{wrong:?}");
+    }
+    let unencrypted = central_init(&["--apply", "--url", &url]).unwrap_err();
+    assert!(unencrypted.to_string().contains("TLS"), "{unencrypted}");
+    assert_eq!(portero::cli::exit_for(&unencrypted), portero::cli::Exit::Unavailable);
+    let far =
+        central_init(&["--apply", "--url", "postgresql://admin@db.example.com/a", "--tls", "disable"]).unwrap_err();
+    assert!(far.to_string().contains("loopback"), "{far}");
 }

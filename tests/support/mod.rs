@@ -49,3 +49,51 @@ pub fn find_program(name: &str, extra: &[std::path::PathBuf]) -> std::path::Path
         panic!("{name} is not installed: run `make deps`");
     })
 }
+
+/// A configuration with the yard fleet behind one broker, whose endpoint is `broker` (`listen = …` or `url = …`), and
+/// these sinks.
+pub fn yard_config(dir: &std::path::Path, broker: &str, sinks: &str) -> String {
+    let dir = dir.display();
+    format!(
+        r#"
+[gateway]
+id = "gw-test"
+site = "obra-norte"
+zone = "America/Santiago"
+
+[journal]
+path = "{dir}/journal.db"
+
+[manage]
+socket = "{dir}/control.sock"
+
+[[broker]]
+name = "site"
+{broker}
+
+[[terminal]]
+name = "yard"
+protocol = "mqtt-json"
+link = {{ type = "mqtt", broker = "site", topic = "site/yard/+/events" }}
+zone = "UTC"
+fields.person = "/pin"
+fields.device_time = "/ts"
+fields.native_seq = "/event_id"
+fields.terminal_serial = "/sn"
+fields.door = "/door"
+fields.credential = "/card"
+fields.punch = {{ from = "/dir", map = {{ in = "in", out = "out" }} }}
+fields.methods = {{ from = "/verify", map = {{ fp = "finger", face = "face", card = "card", pin = "pin" }} }}
+{sinks}"#
+    )
+}
+
+/// A `[[sink]]` named `vendor` for [`VendorApi`].
+pub fn api_sink(url: &str, batch: usize) -> String {
+    format!("\n[[sink]]\nname = \"vendor\"\ntype = \"api\"\nurl = \"{url}\"\nbatch = {batch}\ntimeout_seconds = 2\n")
+}
+
+/// A `[[sink]]` named `central` for [`Postgres`].
+pub fn postgres_sink(url: &str) -> String {
+    format!("\n[[sink]]\nname = \"central\"\ntype = \"postgres\"\nurl = \"{url}\"\ntls = \"disable\"\n")
+}

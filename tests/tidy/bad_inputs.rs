@@ -2,7 +2,7 @@
 
 use crate::rules::{self, Source};
 use crate::scan::{code_only, paths, without_tests};
-use crate::{BANNED_WORDS, FENCES, FLOORS, LEFTOVERS, POLLING_HELPERS, TOP_LEVEL};
+use crate::{BANNED_WORDS, FENCES, FLOORS, LEFTOVERS, SLEEPERS, TOP_LEVEL};
 
 fn floors(path: &str, text: &str) -> Vec<String> {
     rules::floors(&Source::new(path, text), FLOORS)
@@ -146,8 +146,8 @@ fn what_was_left_lying_about_is_found() {
 }
 
 #[test]
-fn a_sleep_outside_of_a_polling_helper_is_found() {
-    let sleeps = |text: &str| rules::sleeps(&Source::new("tests/x.rs", text), POLLING_HELPERS);
+fn a_sleep_outside_of_the_named_helpers_is_found() {
+    let sleeps = |text: &str| rules::sleeps(&Source::new("tests/x.rs", text), SLEEPERS);
     assert!(!sleeps("fn it_works() { std::thread::sleep(SECOND); }").is_empty());
     assert!(!sleeps("fn eventually() {}\nfn it_works() { thread::sleep(SECOND); }").is_empty());
     assert!(sleeps("fn eventually() { loop { std::thread::sleep(TICK); } }").is_empty());
@@ -161,6 +161,7 @@ fn an_unwrap_outside_of_tests_is_found() {
     assert!(unwraps("src/x.rs", "#[cfg(test)]\nmod tests { fn f() { g().unwrap(); } }").is_empty());
     assert!(unwraps("src/x.rs", "fn f() { g().unwrap_or_default(); }").is_empty());
     assert!(unwraps("tests/x.rs", "fn f() { g().unwrap(); }").is_empty());
+    assert!(unwraps("examples/x.rs", "fn f() { g().unwrap(); }").is_empty());
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Tests of `mqtt-face`: the captured record, its variations, acknowledgement, and bad input.
 
-#![expect(clippy::panic, reason = "a test that finds another step than expected has failed")]
-
 use proptest::prelude::*;
 
 use super::*;

@@ -1,7 +1,5 @@
 //! Tests of `mqtt-json`: the yard terminal, forms of payload, and bad input.
 
-#![expect(clippy::panic, reason = "a test that finds another step than expected has failed")]
-
 use proptest::prelude::*;
 
 use super::*;

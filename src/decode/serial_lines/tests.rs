@@ -1,7 +1,5 @@
 //! Tests of `serial-lines`: layouts, presences, long lines, and any chunking.
 
-#![expect(clippy::panic, reason = "a test that finds another step than expected has failed")]
-
 use proptest::prelude::*;
 
 use super::*;

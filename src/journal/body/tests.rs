@@ -7,6 +7,7 @@ use jiff::civil::{Date, DateTime, Time};
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::{AlarmKind, ClockQuality, Methods, Score, ScoreScale, TzSource, WrittenTime};
 use crate::event::{Credential, Method, Person, Place};
 
 fn source() -> Arc<Source> {

@@ -182,6 +182,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a cloneable iterator is a few pointers")]
 fn unique<'a>(
     report: &Report<'_>,
     expected: &str,

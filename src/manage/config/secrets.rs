@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use super::problem::Problem;
 use super::reader::{Reader, Report};
 use super::tree::{Node, Value};
 use crate::secret::SecretSource;
@@ -90,39 +89,31 @@ pub(super) fn check(report: &Report<'_>, secrets: Secrets, credentials: Option<&
         let judged = match source {
             SecretSource::Credential(name) if credentials.is_none() && secrets == Secrets::Expect => match &unit {
                 Some((_, names)) if names.iter().any(|n| n == name) => continue,
-                Some((unit, _)) => Err(describe(
-                    &mut problem,
+                Some((unit, _)) => Err((
                     format!("credential \"{name}\", which {} does not load", unit.display()),
                     format!(
                         "LoadCredential={name}:/etc/portero/credentials/{name} in the unit (systemctl edit portero)"
                     ),
                 )),
-                None => Ok(describe(
-                    &mut problem,
+                None => Ok((
                     format!("credential \"{name}\", which cannot be checked here"),
                     format!("LoadCredential={name}:PATH in portero.service (not installed on this machine)"),
                 )),
             },
-            SecretSource::Credential(name) if credentials.is_none() => Err(describe(
-                &mut problem,
+            SecretSource::Credential(name) if credentials.is_none() => Err((
                 format!("credential \"{name}\", but $CREDENTIALS_DIRECTORY is not set"),
                 format!("a start by systemd with LoadCredential={name}:PATH, or {{ file = \"/absolute/path\" }}"),
             )),
             SecretSource::Credential(_) | SecretSource::File(_) => match source.read() {
                 Ok(_) => continue,
-                Err(error) => Err(describe(&mut problem, error.to_string(), remedy(source))),
+                Err(error) => Err((error.to_string(), remedy(source))),
             },
         };
-        match judged {
-            Ok(()) => report.warn(problem),
-            Err(()) => report.error(problem),
-        }
+        let (Ok((found, expected)) | Err((found, expected))) = &judged;
+        problem.found.clone_from(found);
+        problem.expected.clone_from(expected);
+        if judged.is_ok() { report.warn(problem) } else { report.error(problem) }
     }
-}
-
-fn describe(problem: &mut Problem, found: String, expected: String) {
-    problem.found = found;
-    problem.expected = expected;
 }
 
 fn remedy(source: &SecretSource) -> String {

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("not allowed to talk to the gateway on {0}; run as root, or as a member of the group portero")]
     Forbidden(std::path::PathBuf),
     /// The connection failed.
-    #[error("control socket failed: {0}")]
+    #[error("control socket failed")]
     Io(#[from] io::Error),
     /// The gateway refused, in its own words.
     #[error("{0}")]
