@@ -54,8 +54,9 @@ fn classify(line: &str) -> Option<Call> {
 
 fn child_of(pid: u32) -> Option<rustix::process::Pid> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    let child = children.split_whitespace().next()?.parse().ok()?;
-    rustix::process::Pid::from_raw(child)
+    // strace also forks children of its own, to find out what the kernel can do.
+    let is_ours = |child: &&str| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|c| c.trim() == "portero");
+    rustix::process::Pid::from_raw(children.split_whitespace().find(is_ours)?.parse().ok()?)
 }
 
 struct KillOnDrop(rustix::process::Pid);

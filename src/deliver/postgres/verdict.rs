@@ -20,8 +20,12 @@ pub(super) fn outcome(error: &tokio_postgres::Error, synchronised: bool) -> Outc
     if let Some(problem) = trust::certificate_problem(error) {
         return trust::outcome(problem, synchronised);
     }
-    // Everything else comes from the driver or the operating system and speaks of the connection, never of a row.
-    Outcome::Retry { reason: format!("no connection to the database: {error}"), after: None }
+    // A value that the driver can't put into its type would fail in the same way for ever; our types can't do that.
+    let reason = if error.is_closed() { "the database closed the connection" } else { "no connection to the database" };
+    let io =
+        std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let reason = io.map_or_else(|| reason.to_owned(), |kind| format!("{reason}: {kind}"));
+    Outcome::Retry { reason, after: None }
 }
 
 /// `message` is the primary message, which names objects and users but no values in the classes where it is used.
