@@ -5,11 +5,10 @@
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Interrupted;
 use crate::site::Site;
+use crate::{Interrupted, Stop};
 
 /// What is to be seen at one moment.
 #[derive(Default)]
@@ -49,7 +48,7 @@ impl Board {
     pub(crate) fn watch(
         &mut self,
         site: &mut Site,
-        stop: &AtomicBool,
+        stop: &Stop,
         how_long: Duration,
         what: &str,
     ) -> Result<(), Interrupted> {
@@ -67,7 +66,7 @@ impl Board {
     pub(crate) fn watch_until(
         &mut self,
         site: &mut Site,
-        stop: &AtomicBool,
+        stop: &Stop,
         deadline: Duration,
         what: &str,
         done: impl Fn(&Seen) -> bool,
@@ -88,7 +87,7 @@ impl Board {
         Ok(())
     }
 
-    fn show(&mut self, site: &mut Site, stop: &AtomicBool, what: &str) -> Result<Seen, Interrupted> {
+    fn show(&mut self, site: &mut Site, stop: &Stop, what: &str) -> Result<Seen, Interrupted> {
         let round = now();
         let seen = self.look(site);
         let every = if self.screen { Duration::from_secs(1) } else { Duration::from_secs(3) };
@@ -96,11 +95,8 @@ impl Board {
             self.printed = Some(now());
             self.print(site, &seen, what);
         }
-        while round.elapsed() < Duration::from_millis(500) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Interrupted);
-            }
-            pause(Duration::from_millis(50));
+        if stop.wait(Duration::from_millis(500).saturating_sub(round.elapsed())) {
+            return Err(Interrupted);
         }
         Ok(seen)
     }
@@ -214,9 +210,4 @@ impl Board {
 #[allow(clippy::disallowed_methods, reason = "a screen is timed by the clock on the wall")]
 fn now() -> Instant {
     Instant::now()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a screen has a pace; nothing is synchronised by it")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -15,8 +15,7 @@ mod site;
 mod support;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use board::Board;
@@ -59,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 /// The play in five acts. Answers whether the promise was kept.
-fn play(keep: bool, stop: &AtomicBool) -> Result<bool, Interrupted> {
+fn play(keep: bool, stop: &Stop) -> Result<bool, Interrupted> {
     println!("starting PostgreSQL, the vendor API, the gateway and the terminals ...");
     let mut site = Site::build();
     let mut board = Board::new();
@@ -104,11 +103,32 @@ fn play(keep: bool, stop: &AtomicBool) -> Result<bool, Interrupted> {
     Ok(kept)
 }
 
-/// Becomes true on SIGINT, SIGTERM or SIGHUP.
-fn stop_on_signal() -> Arc<AtomicBool> {
+/// Whether somebody asked us to end, for those who wait.
+#[derive(Default)]
+pub(crate) struct Stop {
+    asked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Waits for `time`, less if we are asked to end. Answers whether we are.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(asked, time, |asked| !*asked);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn ask(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Asked to end by SIGINT, SIGTERM or SIGHUP.
+fn stop_on_signal() -> Arc<Stop> {
     use tokio::signal::unix::{SignalKind, signal};
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
+    let stop = Arc::new(Stop::default());
+    let asked = Arc::clone(&stop);
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
@@ -120,7 +140,7 @@ fn stop_on_signal() -> Arc<AtomicBool> {
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
-                flag.store(true, Ordering::Relaxed);
+                asked.ask();
             }
         });
     });

@@ -2,7 +2,7 @@
 //!
 //! Must not: take the gateway's word for anything that can be seen at the other end.
 
-#![allow(clippy::unwrap_used, reason = "an account that can't be drawn up has failed")]
+#![allow(clippy::expect_used, reason = "an account that can't be drawn up has failed")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -100,7 +100,7 @@ fn offered(site: &Site) -> Offered {
             if terminal.confirmed {
                 offered.records.insert(key(&line));
             } else {
-                *offered.cards.entry(line["card"].as_str().unwrap().to_owned()).or_default() += 1;
+                *offered.cards.entry(line["card"].as_str().expect("a swipe has a card").to_owned()).or_default() += 1;
             }
         }
         offered.confirmed.extend(lines(&confirmed).iter().map(key));
@@ -162,5 +162,5 @@ fn key(line: &Value) -> String {
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("a manifest is JSON Lines")).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not: know what the screen shows.
 
-#![allow(clippy::unwrap_used, reason = "what can't be started ends the demo, and drop cleans up")]
+#![allow(clippy::expect_used, reason = "what can't be started ends the demo, and drop cleans up")]
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(crate) struct Site {
 impl Site {
     /// Starts the destinations and the gateway.
     pub(crate) fn build() -> Self {
-        let dir = tempfile::Builder::new().prefix("portero-demo-").tempdir().unwrap();
+        let dir = tempfile::Builder::new().prefix("portero-demo-").tempdir().expect("a temporary directory");
         let postgres = Postgres::start();
         prepare_centre(&postgres);
         let got = Arc::new(Mutex::new(Got::default()));
@@ -75,7 +75,7 @@ impl Site {
         })));
         let port = free_port();
         let config = dir.path().join("portero.toml");
-        std::fs::write(&config, configuration(&dir, port, &vendor, &postgres)).unwrap();
+        std::fs::write(&config, configuration(&dir, port, &vendor, &postgres)).expect("room for a configuration");
         let secrets = [("vendor_token", VENDOR_TOKEN), ("central_password", "unused-on-loopback")];
         let mut gateway = Gateway::start(&config, &secrets);
         gateway.wait_ready();
@@ -100,7 +100,7 @@ impl Site {
         let (manifest, _) = self.manifests(index);
         let link = self.dir.path().join("reader");
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("terminals.log"));
-        let log = log.unwrap();
+        let log = log.expect("room for a log");
         let terminal = &mut self.terminals[index];
         terminal.starts += 1;
         let mut command = Command::new(binary());
@@ -111,7 +111,7 @@ impl Site {
         } else {
             command.args(["--broker", &self.broker]);
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         terminal.process = Some(Process::spawn(&mut command));
     }
 
@@ -222,7 +222,7 @@ fn prepare_centre(postgres: &Postgres) {
         .args(["central", "init", "--apply", "--tls", "disable", "--url", &url])
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .expect("portero, which is built beside this program");
     assert!(output.status.success(), "portero central init: {}", String::from_utf8_lossy(&output.stderr));
     postgres.psql(&format!("create role {LOGIN} login in role portero_gateway"));
 }

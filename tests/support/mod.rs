@@ -39,7 +39,7 @@ pub fn tempdir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("portero-").tempdir_in(base).unwrap()
 }
 
-/// The first of `names` that is found in `extra` directories or on the path.
+/// The program `name`, looked for in the directories `extra`, then on the path. That it is missing is a failed test.
 pub fn find_program(name: &str, extra: &[std::path::PathBuf]) -> std::path::PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<_> = extra.to_vec();
