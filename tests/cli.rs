@@ -1,4 +1,5 @@
 //! The command line as people and scripts meet it: the real binary, beside a running gateway and without one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
 mod support;
 

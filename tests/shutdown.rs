@@ -1,4 +1,5 @@
 //! Starting with nothing there, and ending in order.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
 mod support;
 
