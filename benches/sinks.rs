@@ -61,7 +61,7 @@ async fn run() {
     assert_eq!(server.psql("SELECT count(*) FROM portero.event"), EVENTS.to_string());
     let drained = best(&drains);
     // The same rows in the same order, by the server's own COPY from a file of its own.
-    server.psql("COPY portero.event TO '/tmp/portero-bench.copy' (FORMAT binary)");
+    server.psql("COPY (SELECT * FROM portero.event ORDER BY seq) TO '/tmp/portero-bench.copy' (FORMAT binary)");
     let mut copies = Vec::new();
     for _ in 0..ROUNDS {
         server.psql("TRUNCATE portero.event; CHECKPOINT");

@@ -19,7 +19,8 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// Partitions are made from the month before this one to this many months after it.
 const MONTHS_AHEAD: i32 = 12;
 
-/// The whole script: tables, functions and grants, and the partitions of the months around `today`. What is printed is what is applied.
+/// The whole script: tables, functions and grants, and the partitions of the months around `today`. What is printed is
+/// what is applied.
 pub fn script(today: Date) -> String {
     let mut sql = String::from(SCHEMA);
     sql.push_str(

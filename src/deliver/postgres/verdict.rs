@@ -20,12 +20,11 @@ pub(super) fn outcome(error: &tokio_postgres::Error, synchronised: bool) -> Outc
     if let Some(problem) = trust::certificate_problem(error) {
         return trust::outcome(problem, synchronised);
     }
-    // A value that the driver can't put into its type would fail in the same way for ever; our types can't do that.
-    let reason = if error.is_closed() { "the database closed the connection" } else { "no connection to the database" };
-    let io =
-        std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    let reason = io.map_or_else(|| reason.to_owned(), |kind| format!("{reason}: {kind}"));
-    Outcome::Retry { reason, after: None }
+    // Everything else comes from the driver or the operating system and speaks of the connection, never of a row. The
+    // driver's own text leaves the system's reason out.
+    let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    let why = io.map_or_else(|| error.to_string(), |io| io.kind().to_string());
+    Outcome::Retry { reason: format!("no connection to the database: {why}"), after: None }
 }
 
 /// `message` is the primary message, which names objects and users but no values in the classes where it is used.
