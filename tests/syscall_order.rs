@@ -171,10 +171,7 @@ fields.native_seq = "/event_id"
     let calls: Vec<Call> = text.lines().filter_map(classify).collect();
     let heard = calls.iter().filter(|c| **c == Call::Heard).count();
     let confirmed = calls.iter().filter(|c| **c == Call::Confirmed).count();
-    assert!(
-        heard >= usize::from(RECORDS) && confirmed >= usize::from(RECORDS),
-        "strace saw {heard} heard, {confirmed} confirmed"
-    );
+    assert!(heard > 0 && confirmed >= usize::from(RECORDS), "strace saw {heard} heard, {confirmed} confirmed");
     // One record at a time: between hearing it and confirming it the log must have been written and then synced.
     let (mut logged, mut synced, mut checked) = (false, false, 0);
     for call in &calls {
@@ -188,6 +185,8 @@ fields.native_seq = "/event_id"
                     "a PUBACK left with logged={logged}, synced={synced}, after {checked} good ones"
                 );
                 checked += 1;
+                // The next one needs a sync of its own, even where strace cut the line of what was heard.
+                (logged, synced) = (false, false);
             }
         }
     }
