@@ -154,7 +154,10 @@ fn programs() -> PathBuf {
 
 /// A cluster that was made once for each build directory, to be copied for each server.
 fn template(programs: &Path, base: &Path) -> PathBuf {
+    // Several tests of one program may ask at the same time.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     std::fs::create_dir_all(base).unwrap();
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let version = programs.iter().rev().nth(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let uid = rustix::process::getuid().as_raw();
     let template = base.join(format!("postgres-template-{version}-{uid}"));
