@@ -21,7 +21,15 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The lock, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Unlocked, not only closed: a child that is just being forked off has the descriptor too, until it becomes another
+/// program, and would go on holding the lock.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -48,6 +56,6 @@ impl Lock {
         }
         // Only for the message to others: a full disk must not keep us from starting.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
