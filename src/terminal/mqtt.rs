@@ -41,6 +41,9 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(30);
 /// How long a write to the broker may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the broker may take to close the connection after our farewell.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How often a refused subscription is tried again.
 const RESUBSCRIBE: Duration = Duration::from_secs(30);
 
@@ -399,6 +402,13 @@ impl Client {
         };
         if let Err(error) = last.await {
             tracing::debug!(terminal = self.hub.name, %error, "the broker did not hear our farewell");
+            return;
+        }
+        // A broker reads packet by packet and closes after DISCONNECT (MQTT 3.1.1 §3.14.4). Who comes back before that
+        // takes its own session over, and the acknowledgements that were not read yet are thrown away.
+        let closed = async { while self.events.network.is_some() && self.events.poll().await.is_ok() {} };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, closed).await.is_err() {
+            tracing::debug!(terminal = self.hub.name, "the broker did not close the connection");
         }
     }
 }
