@@ -72,6 +72,8 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         board,
         cursor: Cursor::new(state.position),
         prefetched: None,
+        solos: SOLOS,
+        doubt_to: state.doubt_to,
         retry: Backoff::new(pace.retry.0, pace.retry.1),
         probe: Backoff::new(pace.probe.0, pace.probe.1),
         failing: Complaint::default(),
@@ -82,6 +84,14 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
     // Both ways to end are ordinary; the journal says itself why it closed.
     let _: Result<(), Ended> = relay.work(state.flight).instrument(span).await;
 }
+
+/// After a start, so many of the events in doubt travel alone where the sink knows batches by their key.
+///
+/// An event alone has no row in the journal while it is on its way (its key is its id), and its settlement waits for the
+/// next commit. In a batch it would go out again under another key. Three can be in doubt: between two commits nothing new
+/// becomes visible, so what left since the last one is the event that was on its way at that commit, the one that the
+/// commit before it brought, and the one that it brought itself; two that came together are a batch, which has a row.
+const SOLOS: usize = 3;
 
 /// Why the loop ends.
 #[derive(Debug)]
@@ -123,6 +133,9 @@ struct Relay<S> {
     board: StatusBoard,
     cursor: Cursor,
     prefetched: Option<Prefetched>,
+    /// New events that still travel alone, see [`SOLOS`].
+    solos: usize,
+    doubt_to: Seq,
     retry: Backoff,
     probe: Backoff,
     failing: Complaint,
@@ -206,6 +219,16 @@ impl<S: Sink> Relay<S> {
 
     /// New events after the cursor; empty if there are none.
     async fn next_batch(&mut self) -> Result<Vec<Record>, Ended> {
+        let mut records = self.read_batch().await?;
+        let in_doubt = self.solos > 0 && records.first().is_some_and(|first| first.seq <= self.doubt_to);
+        if in_doubt && self.sink.map(&records[..1], false).is_some() {
+            self.solos -= 1;
+            records.truncate(1);
+        }
+        Ok(records)
+    }
+
+    async fn read_batch(&mut self) -> Result<Vec<Record>, Ended> {
         if let Some(ready) = self.prefetched.take() {
             // A provisional event read before a nudge may have got its right time since.
             let stale = ready.nudge != *self.nudges.borrow() && ready.records.iter().any(|r| r.provisional);
@@ -247,7 +270,7 @@ impl<S: Sink> Relay<S> {
             let part = records.get(span.start..span.end).unwrap_or_default();
             let flight = match flight.take() {
                 Some(flight) => Some(flight),
-                None => self.take_off(part, lane).await?,
+                None => self.take_off(part, lane, part.len() == records.len()).await?,
             };
             self.fly(part, lane, flight, span, &mut round).await?;
         }
@@ -264,10 +287,12 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Maps a batch and, unless a crash could not change its key or bytes, keeps it on disk before the first byte leaves.
-    async fn take_off(&mut self, part: &[Record], lane: Lane) -> Result<Option<Flight>, Ended> {
+    async fn take_off(&mut self, part: &[Record], lane: Lane, whole: bool) -> Result<Option<Flight>, Ended> {
         let Some((key, body)) = self.sink.map(part, lane == Lane::Corrections) else { return Ok(None) };
         let flight = Flight { key, seqs: part.iter().map(|r| r.seq).collect(), body };
-        if lane != Lane::Corrections && (part.len() > 1 || part.iter().any(|r| r.provisional)) {
+        // Only an event that was alone from the start is found alone again; a split batch or a released event may not be.
+        let alone = part.len() == 1 && whole && lane == Lane::New;
+        if lane != Lane::Corrections && (!alone || part.iter().any(|r| r.provisional)) {
             let id = self.id;
             self.stored("launch", |journal| {
                 let flight = flight.clone();

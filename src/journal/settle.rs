@@ -36,6 +36,8 @@ pub(super) struct SinkRow {
     exceptions: u64,
     /// Whether a batch is in flight, and whether it went out with provisional times.
     flight: Option<bool>,
+    /// Somebody asked for it since the file was opened.
+    opened: bool,
     dirty: bool,
 }
 
@@ -57,6 +59,7 @@ impl SinkRow {
                 dropped: un(row.get(6)?),
                 exceptions: un(row.get(7)?),
                 flight: row.get(8)?,
+                opened: false,
                 dirty: false,
             })
         })?;
@@ -90,8 +93,13 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         if tx.state.sinks[at].removed {
             revive(tx, at)?;
         }
-        let (id, position) = (SinkId(tx.state.sinks[at].id), Seq(tx.state.sinks[at].position));
-        return Ok(SinkState { id, position, flight: load_flight(tx.conn, id)? });
+        let head = tx.state.head;
+        let opened_at = tx.state.opened_at;
+        let sink = &mut tx.state.sinks[at];
+        // What was appended since the file was opened can't have left before somebody serves the sink.
+        let doubt_to = Seq(if std::mem::replace(&mut sink.opened, true) { head } else { opened_at });
+        let (id, position) = (SinkId(sink.id), Seq(sink.position));
+        return Ok(SinkState { id, position, flight: load_flight(tx.conn, id)?, doubt_to });
     }
     let after = match start {
         Start::Now => tx.state.head,
@@ -109,9 +117,10 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         dropped: 0,
         exceptions: 0,
         flight: None,
+        opened: true,
         dirty: false,
     });
-    Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None })
+    Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None, doubt_to: Seq(0) })
 }
 
 /// The last row whose body is gone.

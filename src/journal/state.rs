@@ -33,6 +33,8 @@ pub(super) struct ClockAnchor {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) head: u64,
+    /// The head when the file was opened.
+    pub(super) opened_at: u64,
     pub(super) hash: [u8; 16],
     pub(super) index: Index,
     pub(super) sinks: Vec<SinkRow>,
@@ -60,6 +62,7 @@ impl State {
         let (head, hash) = last_row(conn)?;
         Ok(Self {
             head,
+            opened_at: head,
             hash,
             index: Index::load(conn)?,
             sinks: SinkRow::load(conn)?,

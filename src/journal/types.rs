@@ -136,6 +136,9 @@ pub struct SinkState {
     pub position: Seq,
     /// The batch in flight at the last stop.
     pub flight: Option<Flight>,
+    /// Events after `position` up to here may have left without a settlement that we know of: they were there when the
+    /// sink was last served.
+    pub doubt_to: Seq,
 }
 
 /// What became of an event at a sink.

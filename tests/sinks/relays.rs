@@ -89,6 +89,25 @@ async fn i3_a_lone_event_with_provisional_times_keeps_its_bytes_over_a_restart_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_an_event_that_left_alone_leaves_alone_again_after_a_restart_whatever_came_since() {
+    let (mut world, rig) = (World::new().await, Api::start().await);
+    rig.0.behave(delayed());
+    let first = world.punches(1).await;
+    let relay = world.relay(rig.sink()).await;
+    eventually_async("the event is on its way", DEADLINE, || async { rig.0.request_count() == 1 }).await;
+    relay.kill().await;
+    world.reopen().await;
+    let later = world.punches(20).await;
+    rig.mend();
+    let _relay = world.relay(rig.sink()).await;
+    assert_eq!(world.drained("far").await.delivered, 21);
+    let requests = rig.0.requests();
+    assert_eq!((&requests[0].key, &requests[0].body), (&requests[1].key, &requests[1].body));
+    assert_eq!(rig.received().len(), first.len() + later.len());
+    assert!(rig.0.oracle().doubled().is_empty(), "an event under two idempotency keys");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i9_a_sink_that_hangs_does_not_hold_up_the_other() {
     let (world, vendor, central) = (World::new().await, Api::start().await, Central::start().await);
     vendor.fall_silent();
