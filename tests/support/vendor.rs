@@ -136,6 +136,11 @@ impl Oracle {
         self.stored.iter().filter(|(_, count)| **count > 1).map(|(id, _)| id.as_str()).collect()
     }
 
+    /// How many events this request's key has stored before.
+    fn stored_under(&self, request: &Request) -> usize {
+        request.key.as_ref().and_then(|key| self.keys.get(key)).map_or(0, |(_, stored)| *stored)
+    }
+
     fn take(&mut self, request: &Request, digest: [u8; 16], store: usize) {
         let before = match &request.key {
             None => {
@@ -376,7 +381,8 @@ fn decide(shared: &mut Shared, request: &Request) -> Reply {
                 2 => Reply::new(0, "", 0),
                 3 => Reply::drop_after_storing(),
                 4 => {
-                    let n = shared.random.usize(0..=count);
+                    // Never less than it has stored under this key: an API that keeps keys does not take back its word.
+                    let n = shared.random.usize(shared.oracle.stored_under(request).min(count)..=count);
                     Reply::new(200, json!({ "accepted": n }).to_string(), n)
                 }
                 _ => Reply { delay: *hang, ..Reply::ok() },
