@@ -4,6 +4,8 @@
 //! bytes of a try that may have left (the batch in flight is on disk before its first byte goes), or move on before the
 //! journal has taken the verdicts (I2).
 
+mod context;
+
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,46 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+pub use context::{Context, Pace};
+
 use super::complaint::Complaint;
 use super::plan::{Cursor, Round, Span, Step};
 use super::{Batch, Outcome, Sink, StatusBoard};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
-
-/// How fast a relay tries again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// First and longest delay after the sink's fault (`base`, `cap` of [`Backoff`]).
-    pub retry: (Duration, Duration),
-    /// First and longest delay between probes while it is our fault.
-    pub probe: (Duration, Duration),
-}
-
-impl Default for Pace {
-    /// Half a second doubling to five minutes; probes half a minute doubling to five.
-    fn default() -> Self {
-        let cap = Duration::from_secs(300);
-        Self { retry: (Duration::from_millis(500), cap), probe: (Duration::from_secs(30), cap) }
-    }
-}
-
-/// What every relay needs.
-#[derive(Clone)]
-pub struct Context {
-    /// Where events come from.
-    pub journal: Journal,
-    /// What time it is.
-    pub clock: Clock,
-    /// Cancelled when the gateway stops.
-    pub shutdown: CancellationToken,
-    /// How long a request that is under way may still take after that.
-    pub grace: Duration,
-    /// Where relays say how they are.
-    pub board: StatusBoard,
-    /// How fast to try again.
-    pub pace: Pace,
-}
 
 /// Serves one sink until shutdown or until the journal closes. `state` comes from [`Journal::sink`].
 ///
