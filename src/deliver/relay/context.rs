@@ -13,7 +13,7 @@ use crate::journal::Journal;
 /// How fast a relay tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// First and longest delay after the sink's fault (`base`, `cap` of [`Backoff`]).
+    /// First and longest delay after the sink's fault (`base`, `cap` of [`Backoff`](crate::backoff::Backoff)).
     pub retry: (Duration, Duration),
     /// First and longest delay between probes while it is our fault.
     pub probe: (Duration, Duration),
