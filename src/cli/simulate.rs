@@ -141,6 +141,7 @@ impl Args {
 /// events stayed unconfirmed where the protocol confirms.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let options = args.options()?;
+    crate::telemetry::start("info", false);
     let confirms = matches!(options.protocol, Protocol::MqttJson | Protocol::MqttFace);
     let summary = super::runtime()?.block_on(async {
         let shutdown = CancellationToken::new();

@@ -121,16 +121,27 @@ impl Connection {
         }
     }
 
-    /// Connects, and tries again with growing pauses until it works. The first failure is said on standard error, once.
+    /// Connects, and tries again with growing pauses until it works. The first failure of a row is a warning.
     pub(super) async fn open_patiently(url: &BrokerUrl, client: &Client) -> Self {
         let mut pause = Duration::from_millis(100);
+        let mut attempt = 0_u32;
         loop {
             let problem = match tokio::time::timeout(CONNECT_DEADLINE, Self::open(url, client)).await {
-                Ok(Ok(connection)) => return connection,
+                Ok(Ok(connection)) => {
+                    if attempt > 0 {
+                        tracing::info!(count = attempt, "broker is reachable again");
+                    }
+                    return connection;
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer".to_owned(),
             };
-            tracing::debug!(reason = problem, "the broker is not reachable, trying again");
+            attempt += 1;
+            if attempt == 1 {
+                tracing::warn!(reason = problem, "broker is not reachable, trying until it is");
+            } else {
+                tracing::debug!(attempt, reason = problem, "broker is not reachable");
+            }
             // Jitter, so that a thousand devices don't come back at once.
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = (pause * 2).min(MAX_PAUSE);
