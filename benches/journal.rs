@@ -15,12 +15,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource, Zone};
 use portero::event::*;
 use portero::journal::*;
 use rusqlite::{Connection, params};
+use tokio::time::Instant;
 
 const SERIALS: u64 = 40;
 
@@ -189,30 +190,34 @@ async fn rate(scale: u64) {
     let events = 20_000 * scale;
     println!("\nevents per second, {events} events, best of three, interleaved");
     println!(
-        "{:>6} {:>12} {:>12} {:>14} {:>8} {:>8}",
-        "batch", "journal", "bare loop", "bare, id index", "ratio", "ratio"
+        "{:>5} {:>6} {:>10} {:>10} {:>10} {:>15} {:>6} {:>6} {:>6}",
+        "page", "batch", "journal", "bare", "bare+index", "bare, 4096 page", "ratio", "ratio", "ratio"
     );
-    for batch in [100, 1000] {
-        let mut best = [Duration::MAX; 3];
+    for (page, batch) in [(512, 100), (512, 1000), (1024, 100), (1024, 1000)] {
+        let mut best = [Duration::MAX; 4];
         for _ in 0..3 {
-            best[0] = best[0].min(journal_run(events, batch).await);
-            best[1] = best[1].min(bare_run(events, batch, false));
-            best[2] = best[2].min(bare_run(events, batch, true));
+            best[0] = best[0].min(journal_run(events, batch, page).await);
+            best[1] = best[1].min(bare_run(events, batch, page, false));
+            best[2] = best[2].min(bare_run(events, batch, page, true));
+            best[3] = best[3].min(bare_run(events, batch, 4096, false));
         }
         #[expect(clippy::cast_precision_loss, reason = "a printed figure")]
-        let [journal, bare, indexed] = best.map(|time| events as f64 / time.as_secs_f64());
+        let [journal, bare, indexed, large] = best.map(|time| events as f64 / time.as_secs_f64());
         println!(
-            "{batch:>6} {journal:>12.0} {bare:>12.0} {indexed:>14.0} {:>8.2} {:>8.2}",
+            "{page:>5} {batch:>6} {journal:>10.0} {bare:>10.0} {indexed:>10.0} {large:>15.0} {:>6.2} {:>6.2} {:>6.2}",
             journal / bare,
-            journal / indexed
+            journal / indexed,
+            journal / large
         );
     }
 }
 
-async fn journal_run(events: u64, batch: u64) -> Duration {
+async fn journal_run(events: u64, batch: u64, page: u32) -> Duration {
     let directory = directory("rate");
     let yard = Yard::new();
-    let journal = Journal::open(&config(&directory), Clock::new(SyncSource::Trusted)).unwrap();
+    let journal =
+        Journal::open_for_measuring(&config(&directory), Clock::new(SyncSource::Trusted), page, (8 << 20) / page)
+            .unwrap();
     let source = journal.source(source()).await.unwrap();
     // Encoding and digests are made by the callers, in parallel: not part of either side.
     let batches: Vec<Vec<Entry>> = (0..events / batch)
@@ -228,18 +233,18 @@ async fn journal_run(events: u64, batch: u64) -> Duration {
     took
 }
 
-fn bare_run(events: u64, batch: u64, index: bool) -> Duration {
+fn bare_run(events: u64, batch: u64, page: u32, index: bool) -> Duration {
     let directory = directory("bare");
     let yard = Yard::new();
     let conn = Connection::open(directory.join("bare.db")).unwrap();
-    conn.execute_batch("PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL;").unwrap();
+    conn.execute_batch(&format!("PRAGMA page_size={page}; PRAGMA auto_vacuum=INCREMENTAL;")).unwrap();
     conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
     conn.execute_batch(
         "PRAGMA synchronous=FULL; PRAGMA cache_size=-1024;
          CREATE TABLE event(seq INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL) STRICT;",
     )
     .unwrap();
-    conn.query_row("PRAGMA wal_autocheckpoint=8192", [], |_| Ok(())).unwrap();
+    conn.query_row(&format!("PRAGMA wal_autocheckpoint={}", (8 << 20) / page), [], |_| Ok(())).unwrap();
     if index {
         conn.execute_batch("CREATE UNIQUE INDEX event_id ON event(id)").unwrap();
     }

@@ -180,6 +180,32 @@ async fn i3_the_same_record_is_the_same_event_however_late_it_comes_again() {
     journal.close().await.unwrap();
 }
 
+/// The on-disk index keeps 63 bits of an id.
+#[tokio::test]
+async fn i3_two_records_whose_ids_share_the_bits_of_the_index_stay_two_and_are_known_again() {
+    let bench = Bench::with(|config| config.retention_days = 1);
+    let journal = bench.open();
+    let source = journal.source(source()).await.unwrap();
+    let twin = |last: u8| {
+        let mut event = swipe(1);
+        event.id.0[12..].fill(last);
+        entry(source, &event)
+    };
+    let answers = journal.append(vec![twin(1), twin(2)]).await.unwrap();
+    assert_eq!(answers, [Appended::New(Seq(1)), Appended::New(Seq(2))]);
+    // Pruning brings the index to disk; then once more with a third twin.
+    assert_eq!(journal.prune(days_later(3)).await.unwrap(), 2);
+    let all = || vec![twin(1), twin(2), twin(3)];
+    let expected = |third| [Appended::Duplicate(Seq(1)), Appended::Duplicate(Seq(2)), third];
+    assert_eq!(journal.append(all()).await.unwrap(), expected(Appended::New(Seq(3))));
+    assert_eq!(journal.prune(days_later(3)).await.unwrap(), 1);
+    assert!(journal.verify(None).await.unwrap().ok);
+    journal.close().await.unwrap();
+    let journal = bench.open();
+    assert_eq!(journal.append(all()).await.unwrap(), expected(Appended::Duplicate(Seq(3))));
+    journal.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn i4_the_ledger_balances_through_every_kind_of_verdict() {
     let bench = Bench::new();

@@ -14,6 +14,7 @@ use super::state::{Tx, anchor_of};
 use super::types::Config;
 use super::view::corrected;
 use crate::clock::Now;
+use crate::event::EventId;
 
 /// Rows in one transaction: other commits wait for it.
 const STEP: u64 = 1000;
@@ -106,10 +107,10 @@ fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
     let rows: Vec<StubRow> = {
         let mut rows = tx.conn.prepare_cached("SELECT seq, id, hash, body FROM event WHERE seq <= ?1 ORDER BY seq")?;
         rows.query_map([db(last)], |row| {
-            let digest = Sha256::digest(row.get_ref(3)?.as_blob()?).into();
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, digest))
+            let digest: [u8; 32] = Sha256::digest(row.get_ref(3)?.as_blob()?).into();
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, [u8; 16]>(2)?, digest))
         })?
-        .collect::<rusqlite::Result<_>>()?
+        .collect::<rusqlite::Result<Vec<_>>>()?
     };
     // Deleted first: in a full file the stubs go where the bodies were.
     let erased = tx.conn.prepare_cached("DELETE FROM event WHERE seq <= ?1")?.execute([db(last)])?;
@@ -136,18 +137,18 @@ fn checkpoint(tx: &Tx<'_>, kind: &str, seq: u64, table: &str, now: Now) -> Resul
     Ok(())
 }
 
-fn forget(tx: &Tx<'_>, now: Now, before_day: i64) -> Result<u64, Error> {
+fn forget(tx: &mut Tx<'_>, now: Now, before_day: i64) -> Result<u64, Error> {
     let mut last = None;
     {
         let mut rows = tx.conn.prepare_cached("SELECT seq, id, day FROM stub ORDER BY seq LIMIT ?1")?;
         let mut rows = rows.query([db(STEP)])?;
-        let mut unsee = tx.conn.prepare_cached("DELETE FROM seen WHERE id = ?1")?;
         while let Some(row) = rows.next()? {
             if row.get::<_, i64>(2)? >= before_day {
                 break;
             }
-            unsee.execute([row.get::<_, [u8; 16]>(1)?])?;
-            last = Some(un(row.get(0)?));
+            let seq = un(row.get(0)?);
+            tx.state.index.forget(tx.conn, EventId(row.get(1)?), seq)?;
+            last = Some(seq);
         }
     }
     let Some(last) = last else { return Ok(0) };

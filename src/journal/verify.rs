@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::body;
 use super::chain::{self, GENESIS, hex};
 use super::error::Error;
+use super::index;
 use super::schema::{db, un};
 use super::types::{Anchor, Seq, Verification};
 use super::view::View;
@@ -127,12 +128,7 @@ impl Walk {
             self.problem(format!("row {} does not fit the chain", link.seq));
         }
         if link.seq <= self.indexed_to {
-            let indexed: Option<i64> = view
-                .conn()?
-                .prepare_cached("SELECT seq FROM seen WHERE id = ?1")?
-                .query_row([link.id.0], |row| row.get(0))
-                .optional()?;
-            if indexed != Some(db(link.seq)) {
+            if !index::is_indexed(view.conn()?, link.id, link.seq)? {
                 self.problem(format!("row {} is not in the index of ids", link.seq));
             }
         }
