@@ -2,6 +2,19 @@
 //!
 //! Must not: answer an append before its commit is synced (I1), move a sink's position outside the transaction of the
 //! verdicts that moved it (I2), change a row, reuse a sequence number, or fall back to memory when the disk refuses.
+//!
+//! # What an event costs
+//!
+//! Bytes handed to the disk per event (`write_bytes` of `/proc/self/io`, closing checkpoint included), 76-byte bodies, two
+//! sinks settling lazily, 8 MiB of WAL between checkpoints, x86 and ext4; `cargo bench --bench journal -- quick bytes`.
+//! Measured while the index of ids still held whole ids.
+//!
+//! | Page | 1 waiting | commits per event | 100 waiting | commits per event |
+//! |---|---|---|---|---|
+//! | 512 | 5,751 | 1.000 | 407 | 0.0106 |
+//! | 1024 | 6,738 | 1.000 | 428 | 0.0111 |
+//! | 2048 | 8,819 | 1.000 | 469 | 0.0110 |
+//! | 4096 | 12,976 | 1.000 | 564 | 0.0110 |
 
 mod append;
 
