@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::{Error, Parts, supervise};
 use crate::deliver::{self, Kind, Sink, api::Api, postgres::Postgres, relay};
@@ -44,16 +45,17 @@ where
     M: Fn(&str) -> Result<S, deliver::Error> + Send + Sync + 'static,
 {
     let (shared, config, make) = (Arc::clone(parts), config.clone(), Arc::new(make));
-    relays.spawn(supervise::keep(config.name.clone(), parts.outflow.clone(), move || {
+    let span = tracing::info_span!("relay", sink = config.name);
+    let kept = supervise::keep(parts.outflow.clone(), move || {
         let (shared, config, make) = (Arc::clone(&shared), config.clone(), Arc::clone(&make));
         async move {
-            let sink =
-                make(&config.name).inspect_err(|error| tracing::error!(sink = config.name, %error, "sink failed"));
+            let sink = make(&config.name).inspect_err(|error| tracing::error!(%error, "sink failed"));
             let state = shared.journal.sink(&config.name, config.start).await;
-            let state = state.inspect_err(|error| tracing::error!(sink = config.name, %error, "journal failed"));
+            let state = state.inspect_err(|error| tracing::error!(%error, "journal failed"));
             Some(relay::run(sink.ok()?, state.ok()?, shared.relay_context()))
         }
-    }));
+    });
+    relays.spawn(kept.instrument(span));
 }
 
 /// Starts one task per serial line and one per broker.
@@ -61,17 +63,20 @@ pub(super) fn links(parts: &Arc<Parts>, links: &mut JoinSet<()>) {
     for config in &parts.config.terminals {
         let Link::Serial(serial) = &config.link else { continue };
         let (shared, config, serial) = (Arc::clone(parts), config.clone(), serial.clone());
-        links.spawn(supervise::keep(config.name.clone(), parts.inflow.clone(), move || {
+        let span = tracing::info_span!("terminal", terminal = config.name);
+        let kept = supervise::keep(parts.inflow.clone(), move || {
             let part = terminal::serial::run(shared.terminal_context(), config.clone(), serial.clone());
             async move { Some(part) }
-        }));
+        });
+        links.spawn(kept.instrument(span));
     }
     for broker in &parts.config.brokers {
         let behind =
             |terminal: &&terminal::Config| matches!(&terminal.link, Link::Mqtt(link) if link.broker == broker.name);
         let terminals: Vec<terminal::Config> = parts.config.terminals.iter().filter(behind).cloned().collect();
         let (shared, broker) = (Arc::clone(parts), broker.clone());
-        links.spawn(supervise::keep(broker.name.clone(), parts.inflow.clone(), move || {
+        let span = tracing::info_span!("terminal", terminal = broker.name);
+        let kept = supervise::keep(parts.inflow.clone(), move || {
             let (context, broker, terminals) = (shared.terminal_context(), broker.clone(), terminals.clone());
             async move {
                 Some(async move {
@@ -81,6 +86,7 @@ pub(super) fn links(parts: &Arc<Parts>, links: &mut JoinSet<()>) {
                     }
                 })
             }
-        }));
+        });
+        links.spawn(kept.instrument(span));
     }
 }

@@ -15,8 +15,9 @@ const PACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// A part that ran so long before it ended counts as sound: the delay starts again from the first.
 const SOUND: Duration = Duration::from_secs(600);
 
-/// Keeps a part running until `stop`. `make` makes it anew for each start; `None`: it can't be made now, try again.
-pub(super) async fn keep<F, M, P>(name: String, stop: CancellationToken, make: F)
+/// Keeps a part running until `stop`. The span of the caller says which part it is. `make` makes it anew for each start;
+/// `None`: it can't be made now, try again.
+pub(super) async fn keep<F, M, P>(stop: CancellationToken, make: F)
 where
     F: Fn() -> M + Send,
     M: Future<Output = Option<P>> + Send,
@@ -43,7 +44,7 @@ where
         let attempt = backoff.attempt() + 1;
         let delay = backoff.next(None);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        tracing::error!(terminal = name, reason, attempt, delay_ms, "a part of the gateway is started again");
+        tracing::error!(reason, attempt, delay_ms, "a part of the gateway is started again");
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(delay) => {}
@@ -80,7 +81,7 @@ mod tests {
         let stop = CancellationToken::new();
         let starts = Arc::new(AtomicU32::new(0));
         let (counter, token) = (Arc::clone(&starts), stop.clone());
-        keep("part".to_owned(), stop, move || {
+        keep(stop, move || {
             let start = counter.fetch_add(1, Ordering::Relaxed);
             let token = token.clone();
             async move {

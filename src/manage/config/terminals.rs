@@ -8,6 +8,7 @@ use super::fields::{self, Form};
 use super::plain;
 use super::reader::{Reader, as_text, one_of};
 use super::tree::Place;
+use crate::decode::fields::Field;
 use crate::decode::serial_lines::{Encoding, Layout};
 use crate::decode::{self, LinkKind, Protocol, mqtt_face, mqtt_json, rdm6300, serial_lines};
 use crate::terminal::{self, Flow, Link, MqttLink, Parity, Rs485, SerialConfig};
@@ -270,6 +271,12 @@ fn decoder(reader: &Reader<'_>, protocol: Protocol, device_id: Option<&str>) -> 
                 reader.wrong("records", node, "a JSON pointer to an array, for example \"/records\"");
             }
             let identity = fields::identity(reader);
+            let dated = fields.iter().any(|r| matches!(r.field, Field::DeviceTime | Field::NativeSeq));
+            if !dated && reader.get("identity").is_none() && !fields.is_empty() {
+                let expected = "fields.device_time or fields.native_seq (or identity = […]): without them a message that \
+                                is published twice is two events";
+                reader.doubt("fields", &reader.place, "nothing that tells one record from another", expected);
+            }
             decode::Config::MqttJson(mqtt_json::Config { fields, records: records.map(str::to_owned), identity })
         }
         Protocol::MqttFace => decode::Config::MqttFace(mqtt_face::Config { device_id: device_id.map(str::to_owned) }),
