@@ -7,8 +7,20 @@
 
 mod support;
 
+#[path = "sinks/answers.rs"]
+mod answers;
+
+#[path = "sinks/auths.rs"]
+mod auths;
+
 #[path = "sinks/conformance.rs"]
 mod conformance;
+
+#[path = "sinks/doubt.rs"]
+mod doubt;
+
+#[path = "sinks/mutual.rs"]
+mod mutual;
 
 #[path = "sinks/only_api.rs"]
 mod only_api;

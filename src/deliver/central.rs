@@ -77,9 +77,11 @@ pub async fn apply(
         endpoint.set_password(password);
     }
     let link = endpoint.connect().await.map_err(|outcome| match outcome {
-        Outcome::Blocked { reason } | Outcome::Retry { reason, .. } | Outcome::Refused { reason, .. } => {
-            Error::Connect(reason)
-        }
+        Outcome::Blocked { reason }
+        | Outcome::Retry { reason, .. }
+        | Outcome::Refused { reason, .. }
+        | Outcome::Lost { reason, .. }
+        | Outcome::Gone { reason } => Error::Connect(reason),
         Outcome::Settled(_) => Error::Connect("no connection".to_owned()),
     })?;
     link.client.batch_execute(script).await.map_err(|error| {

@@ -6,6 +6,8 @@
 
 mod context;
 
+mod doubt;
+
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -261,7 +263,7 @@ impl<S: Sink> Relay<S> {
         let Some((key, body)) = self.sink.map(part, lane == Lane::Corrections) else { return Ok(None) };
         let flight = Flight { key, seqs: part.iter().map(|r| r.seq).collect(), body };
         // Only an event that was alone from the start is found alone again; a split batch or a released event may not be.
-        let alone = part.len() == 1 && whole && lane == Lane::New;
+        let alone = part.len() == 1 && whole && lane == Lane::New && !self.sink.on_ambiguous().is_careful();
         if lane != Lane::Corrections && (!alone || part.iter().any(|r| r.provisional)) {
             let id = self.id;
             self.stored("launch", |journal| {
@@ -282,13 +284,21 @@ impl<S: Sink> Relay<S> {
         mut span: Span,
         round: &mut Round,
     ) -> Result<(), Ended> {
+        // What was in flight at the last stop may have arrived.
+        let mut doubtful = lane == Lane::Resumed && span.attempts == 0;
         loop {
             span.attempts = span.attempts.saturating_add(1);
             if self.retry.attempt() == 0 && self.probe.attempt() == 0 {
                 self.show("sending", None);
             }
             let batch = Batch { records: part, corrections: lane == Lane::Corrections, flight: flight.as_ref() };
-            let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+            let outcome = match self.resolve(&mut doubtful, &batch).await? {
+                Some(outcome) => outcome,
+                None => {
+                    let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+                    self.suspect(outcome, &mut doubtful, lane, part.len())
+                }
+            };
             let (delay, reason) = match round.judge(span, outcome) {
                 Step::Settle(settlements) => {
                     self.recovered();
@@ -321,6 +331,7 @@ impl<S: Sink> Relay<S> {
                     self.show("blocked", Some(&reason));
                     (delay, reason)
                 }
+                Step::End { reason } => return self.retire(&reason).await,
             };
             tracing::debug!(reason, attempt = span.attempts, delay_ms = millis(delay), "waiting before the next try");
             self.wait(delay).await?;
@@ -374,6 +385,8 @@ impl<S: Sink> Relay<S> {
             let Some(record) = index.checked_sub(start).and_then(|i| part.get(i)) else { continue };
             if let Settlement::Quarantined { reason, .. } = &settlement {
                 quarantined += 1;
+                // What follows are the sink's own words, which may name a person (I7).
+                let reason = reason.split(": ").next().unwrap_or_default();
                 if let Some(count) = self.poison.raise(reason, Instant::now()) {
                     let (seq, event_id) = (record.seq.0, record.event.id);
                     if lane == Lane::Corrections {
@@ -397,7 +410,8 @@ impl<S: Sink> Relay<S> {
             .await?;
         } else {
             // What was read aside is read again by the journal's own view, so that view must be up to date.
-            let when = if lane == Lane::New { When::Lazy } else { When::Now };
+            let lazy = lane == Lane::New && !self.sink.on_ambiguous().is_careful();
+            let when = if lazy { When::Lazy } else { When::Now };
             self.stored("settle", |journal| {
                 let verdicts = verdicts.clone();
                 async move { journal.settle(id, verdicts, when).await }

@@ -1,17 +1,20 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
-//! (`environment`), then each table is read key by key (`plain`, `brokers`, `terminals`, `fields`, `sinks`, `secrets`)
-//! and at last the tables are compared with each other (`load`).
+//! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `brokers`, `terminals`,
+//! `fields`, `sinks`, `auth`, `answers`, `secrets`) and at last the tables are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
 
 mod address;
+mod answers;
+mod auth;
 mod brokers;
 mod environment;
 mod fields;
 mod load;
 mod plain;
+mod presets;
 mod problem;
 mod reader;
 mod secrets;

@@ -49,14 +49,10 @@ pub struct LoneApi(Api);
 pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
     api::Config {
         url,
-        method: "POST".to_owned(),
         batch,
         max_body_bytes: 4 << 20,
-        auth: api::Auth::None,
-        headers: Vec::new(),
         timeout,
-        tls: TlsMode::Require,
-        ca_file: None,
+        ..api::Config::default()
     }
 }
 

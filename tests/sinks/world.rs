@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource, Zone, resolve};
 use portero::deliver::relay::{self, Context, Pace};
-use portero::deliver::{Batch, Outcome, Sink, StatusBoard};
+use portero::deliver::{Batch, OnAmbiguous, Outcome, Presence, Sink, StatusBoard};
 use portero::event::{
     DeviceTime, Event, Identity, Kind, Methods, Origin, Person, Punch, Reading, Source, WrittenTime, identity,
 };
@@ -264,6 +264,14 @@ impl<S: Sink> Sink for Counted<S> {
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
         self.sends.fetch_add(1, Ordering::Relaxed);
         self.inner.send(batch).await
+    }
+
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        self.inner.on_ambiguous()
+    }
+
+    async fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> Presence {
+        self.inner.look_up(batch, item).await
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Answer;
+use super::exchange::Answer;
 use crate::deliver::{Outcome, Verdict, answer};
 use crate::event::UtcMicros;
 
@@ -67,7 +67,7 @@ fn success(reply: &Answer) -> Outcome {
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is measured against the server's own clock where it shows
 /// it. The relay bounds it.
-fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
+pub(super) fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
     let text = reply.retry_after.as_deref()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
@@ -79,7 +79,7 @@ fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
 
 /// An HTTP date (RFC 9110 §5.6.7) in UTC microseconds: `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms are not
 /// worth their code: without a date the ordinary backoff holds.
-fn http_date(text: &str) -> Option<i64> {
+pub(super) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_microsecond)
 }
 
@@ -88,7 +88,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str, sent: usize) -> Answer {
-        Answer { status, retry_after: None, date: None, body: body.as_bytes().to_vec(), complete: true, sent }
+        let headers = reqwest::header::HeaderMap::new();
+        Answer { status, retry_after: None, date: None, headers, body: body.as_bytes().to_vec(), complete: true, sent }
     }
 
     fn judged(status: u16, body: &str, sent: usize) -> Outcome {

@@ -11,7 +11,7 @@ use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::terminals::{self, Terminal};
 use super::tree::{self, Lines, Place};
-use super::{Config, brokers, environment, plain, topics};
+use super::{Config, brokers, environment, plain, presets, topics};
 use crate::terminal::{BrokerConfig, Endpoint, ListenConfig};
 
 /// Largest configuration file, bytes.
@@ -84,6 +84,7 @@ pub fn load_text(file: &Path, text: &str, options: &Options) -> Result<Loaded, P
     let config = match tree::parse(text) {
         Ok(mut root) => {
             environment::apply(&mut root, options.environment.iter().cloned(), &report);
+            presets::apply(&mut root);
             let config = resolve(&root, &report);
             secrets::check(&report, options.secrets, options.credentials.as_deref(), &options.units);
             config

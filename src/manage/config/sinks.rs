@@ -9,7 +9,8 @@ use super::brokers::missing_file;
 use super::plain::name;
 use super::reader::{Reader, as_text};
 use super::secrets;
-use super::tree::{Place, Value};
+use super::tree::Place;
+use super::{answers, auth, presets};
 use crate::deliver::{self, Kind, api, postgres};
 use crate::journal::Start;
 use crate::secret::SecretSource;
@@ -18,7 +19,24 @@ use crate::tls::TlsMode;
 /// Most bytes of one request body to a vendor's API.
 const MAX_BODY_BYTES: u64 = 1 << 20;
 
-const API_KEYS: &[&str] = &["method", "auth", "headers", "max_body_bytes"];
+const API_KEYS: &[&str] = &[
+    "method",
+    "auth",
+    "headers",
+    "max_body_bytes",
+    "preset",
+    "client_cert",
+    "client_key",
+    "on_ambiguous",
+    "answer",
+    "answer_format",
+    "unwrap",
+    "items",
+    "counts",
+    "wait",
+    "poll",
+    "lookup",
+];
 const POSTGRES_KEYS: &[&str] = &["password"];
 
 /// A sink as read, with what a comparison with the others needs.
@@ -68,6 +86,7 @@ fn timeout(reader: &Reader<'_>) -> Duration {
 }
 
 fn api(reader: &Reader<'_>) -> Option<api::Config> {
+    presets::named(reader);
     let method = reader.word("method", &[("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH")]).unwrap_or("POST");
     let batch = batch(reader, 10_000, 1);
     let body = reader.number("max_body_bytes", 1024..=64 << 20, "a whole number of bytes, for example 1048576");
@@ -79,12 +98,16 @@ fn api(reader: &Reader<'_>) -> Option<api::Config> {
     let tls = reader.word("tls", super::TLS_WORDS);
     let (auth, auth_fails) = match reader.get("auth") {
         Some(_) => {
-            let auth = auth(reader);
+            let auth = auth::auth(reader);
             let fails = auth.is_none();
             (auth.unwrap_or(api::Auth::None), fails)
         }
         None => (api::Auth::None, false),
     };
+    let client = auth::client(reader);
+    let client_fails = client.is_none() && reader.get("client_cert").is_some();
+    let answering = answers::answering(reader);
+    answers::check(reader, &answering, (!auth_fails).then_some(&auth));
     const URL: &str = "the address of the API, for example \"https://vendor.example/api/v1/events\"";
     let text = reader.need_text("url", URL)?;
     let node = reader.get("url")?;
@@ -109,7 +132,7 @@ fn api(reader: &Reader<'_>) -> Option<api::Config> {
         let expected = "auth = { type = \"bearer\", token = { credential = \"NAME\" } }, or auth = { type = \"none\" }";
         reader.doubt("auth", &reader.place, "nothing", expected);
     }
-    if auth_fails {
+    if auth_fails || client_fails {
         return None;
     }
     Some(api::Config {
@@ -122,6 +145,11 @@ fn api(reader: &Reader<'_>) -> Option<api::Config> {
         timeout,
         tls,
         ca_file,
+        client,
+        answers: answering.rules,
+        poll: answering.poll,
+        lookup: answering.lookup,
+        on_ambiguous: answering.on_ambiguous,
     })
 }
 
@@ -185,45 +213,6 @@ fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
         }
     }
     headers
-}
-
-fn auth(reader: &Reader<'_>) -> Option<api::Auth> {
-    let expected = "a table such as { type = \"bearer\", token = { credential = \"NAME\" } }";
-    let node = reader.get("auth")?;
-    if !matches!(node.value, Value::Table(_)) {
-        // Whoever writes a text here may well write the token itself.
-        reader.refuse("auth", &node.place, "something that is no table (not shown)", expected);
-        return None;
-    }
-    let auth = reader.child("auth", expected)?;
-    if auth.get("type").is_none() {
-        auth.missing("type", "one of \"none\", \"bearer\", \"basic\", \"api_key\"");
-        return None;
-    }
-    let auth_type = auth.word("type", &[("none", 0), ("bearer", 1), ("basic", 2), ("api_key", 3)])?;
-    let read = match auth_type {
-        0 => Some(api::Auth::None),
-        1 => secrets::needed(&auth, "token").map(|token| api::Auth::Bearer { token }),
-        2 => {
-            let user = auth.need_text("user", "a user name").map(str::to_owned);
-            let password = secrets::needed(&auth, "password");
-            (|| Some(api::Auth::Basic { user: user?, password: password? }))()
-        }
-        _ => {
-            let header = auth.need_text("header", "the header's name, for example \"X-API-Key\"").map(str::to_owned);
-            let key = secrets::needed(&auth, "key");
-            (|| Some(api::Auth::ApiKey { header: header?, key: key? }))()
-        }
-    };
-    let elsewhere = [
-        ("token", "auth type bearer"),
-        ("user", "auth type basic"),
-        ("password", "auth type basic"),
-        ("header", "auth type api_key"),
-        ("key", "auth type api_key"),
-    ];
-    auth.finish(&elsewhere);
-    read
 }
 
 fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {

@@ -14,6 +14,19 @@ pub(super) enum Place {
     File(Range<usize>),
     /// An environment variable.
     Variable(Rc<str>),
+    /// Bytes of a preset that is built in.
+    Preset(&'static Preset, Range<usize>),
+}
+
+/// A preset that is built in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Preset {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Where it stands in the source.
+    pub(super) file: &'static str,
+    /// Its text.
+    pub(super) text: &'static str,
 }
 
 /// A value and its place.
@@ -135,13 +148,18 @@ pub(super) fn from_variable(name: &Rc<str>, text: &str) -> Node {
 }
 
 fn relocate(node: &mut Node, place: &Place) {
-    node.place = place.clone();
+    replace(node, &|_| place.clone());
+}
+
+/// Gives a node and everything in it other places.
+pub(super) fn replace(node: &mut Node, place: &impl Fn(&Place) -> Place) {
+    node.place = place(&node.place);
     match &mut node.value {
-        Value::Array(items) => items.iter_mut().for_each(|n| relocate(n, place)),
+        Value::Array(items) => items.iter_mut().for_each(|n| replace(n, place)),
         Value::Table(table) => {
             for entry in &mut table.entries {
-                entry.key_place = place.clone();
-                relocate(&mut entry.node, place);
+                entry.key_place = place(&entry.key_place);
+                replace(&mut entry.node, place);
             }
         }
         _ => {}
