@@ -23,9 +23,9 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use self::answers::{Finding, Key, Rules, Sent};
 pub use self::auth::Auth;
 use self::auth::Authority;
-use self::answers::{Finding, Key, Rules, Sent};
 use self::exchange::{Answer, Draft, Fault, Wire};
 use self::follow::{Lookup, Poll};
 use super::{Batch, Error, OnAmbiguous, Outcome, Presence, Sink, Verdict};
@@ -120,9 +120,8 @@ impl PemSource {
         use secrecy::ExposeSecret as _;
         match self {
             Self::Secret(source) => Ok(source.read()?.expose_secret().as_bytes().to_vec()),
-            Self::Path(path) => std::fs::read(path).map_err(|source| {
-                Error::Secret(crate::secret::Error::Read { path: path.clone(), source })
-            }),
+            Self::Path(path) => std::fs::read(path)
+                .map_err(|source| Error::Secret(crate::secret::Error::Read { path: path.clone(), source })),
         }
     }
 }

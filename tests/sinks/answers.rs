@@ -23,8 +23,7 @@ pub fn configured(text: &str, url: &str, dir: &std::path::Path) -> api::Config {
     let text = format!(
         "[gateway]\nid = \"g\"\nsite = \"s\"\nzone = \"UTC\"\n[[sink]]\nname = \"far\"\ntype = \"api\"\nurl = \"{url}\"\n{text}"
     );
-    let options =
-        Options { secrets: Secrets::Ignore, environment: Vec::new(), credentials: None, units: Vec::new() };
+    let options = Options { secrets: Secrets::Ignore, environment: Vec::new(), credentials: None, units: Vec::new() };
     let config = match load_text(std::path::Path::new("portero.toml"), &text, &options) {
         Ok(loaded) => loaded.config,
         Err(problems) => panic!("{problems}\n{text}"),
@@ -93,7 +92,8 @@ async fn answered(text: &str, events: u64, status: u16, body: &str) -> Outcome {
 
 const BUK: &str = "preset = \"buk-clockings\"\nauth.headers.x-provider-token = { file = \"{dir}/key\" }\n\
                    auth.headers.x-provider-name = \"portero\"\n";
-const FRAPPE: &str = "preset = \"frappe-hr\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"token \" }\n";
+const FRAPPE: &str =
+    "preset = \"frappe-hr\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"token \" }\n";
 const CONNECTEAM: &str = "preset = \"connecteam\"\nauth.key = { file = \"{dir}/key\" }\n";
 const BAMBOO: &str = "preset = \"bamboohr\"\nauth.user = { file = \"{dir}/key\" }\n\
                       lookup = { path = \"/lookup?id={/event_id}\", match = { \"/start\" = \"/event_time\" } }\n";
@@ -291,17 +291,21 @@ answer = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contract_cases_10_and_11_odoo_json_rpc_errors_inside_a_200() {
     let error = |code: i64| {
-        let data = serde_json::json!({ "name": "odoo.exceptions.ValidationError", "message": "hasn't checked out since" });
+        let data =
+            serde_json::json!({ "name": "odoo.exceptions.ValidationError", "message": "hasn't checked out since" });
         serde_json::json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": "Odoo Server Error", "data": data } })
             .to_string()
     };
-    for (code, there, expected) in [(0, true, "duplicate"), (200, true, "duplicate"), (0, false, "reject"), (200, false, "reject")] {
+    for (code, there, expected) in
+        [(0, true, "duplicate"), (200, true, "duplicate"), (0, false, "reject"), (200, false, "reject")]
+    {
         let said = error(code);
         let outcome = once(ODOO_RPC, 1, move |request| match request.path.as_str() {
             "/login" => Reply::new(200, r#"{"token":"t1"}"#, 0),
             "/lookup" => {
                 let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
-                let found = if there { serde_json::json!([{ "id": asked["id"] }]) } else { serde_json::json!([{ "id": "x" }]) };
+                let found =
+                    if there { serde_json::json!([{ "id": asked["id"] }]) } else { serde_json::json!([{ "id": "x" }]) };
                 Reply::new(200, serde_json::json!({ "result": found }).to_string(), 0)
             }
             _ => Reply::new(200, said.clone(), 0),
@@ -430,9 +434,11 @@ async fn items_are_found_by_a_field_that_was_sent_and_the_missing_ones_by_the_po
     };
     // In another order, as a number where a text was sent, and one left out.
     let body = r#"{"results":[{"ref":2,"error":"bad"},{"ref":"0"}]}"#;
-    for (missing, expected) in
-        [("retry", "delivered, keep, reject"), ("delivered", "delivered, delivered, reject"), ("reject", "delivered, reject, reject")]
-    {
+    for (missing, expected) in [
+        ("retry", "delivered, keep, reject"),
+        ("delivered", "delivered, delivered, reject"),
+        ("reject", "delivered, reject, reject"),
+    ] {
         assert_eq!(class(&answered(&rules(missing), 3, 207, body).await), expected);
     }
     let strangers = r#"{"results":[{"ref":"0"},{"ref":"77"}]}"#;
@@ -539,8 +545,14 @@ async fn the_tightest_window_binds_and_absurd_wishes_are_bounded_by_the_relay() 
     };
     assert_eq!(wish(&[("retry-after", "7")]).await, "retry after 7");
     assert_eq!(wish(&[("ratelimit-reset", "30"), ("ratelimit-remaining", "0")]).await, "retry after 30");
-    assert_eq!(wish(&[("retry-after", "7"), ("ratelimit-reset", "30"), ("ratelimit-remaining", "0")]).await, "retry after 30");
-    assert_eq!(wish(&[("retry-after", "7"), ("ratelimit-reset", "30"), ("ratelimit-remaining", "5")]).await, "retry after 7");
+    assert_eq!(
+        wish(&[("retry-after", "7"), ("ratelimit-reset", "30"), ("ratelimit-remaining", "0")]).await,
+        "retry after 30"
+    );
+    assert_eq!(
+        wish(&[("retry-after", "7"), ("ratelimit-reset", "30"), ("ratelimit-remaining", "5")]).await,
+        "retry after 7"
+    );
     assert_eq!(wish(&[("ratelimit", "\"minute\";r=0;t=41, \"day\";r=9;t=9000")]).await, "retry after 41");
     assert_eq!(wish(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]).await, "retry after 0");
     assert_eq!(wish(&[("retry-after", "soon")]).await, "retry");
@@ -551,7 +563,8 @@ async fn the_tightest_window_binds_and_absurd_wishes_are_bounded_by_the_relay() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contract_case_25_a_lost_answer_is_what_the_sink_declares_and_what_never_left_is_a_retry() {
-    let lookup = "lookup = { path = \"/lookup?id={/event_id}\" }\nanswer = [{ status = [200], verdict = \"duplicate\" }]\n";
+    let lookup =
+        "lookup = { path = \"/lookup?id={/event_id}\" }\nanswer = [{ status = [200], verdict = \"duplicate\" }]\n";
     let kinds = [("resend", "retry"), ("resend-expect-duplicate", "retry"), ("lookup", "lost"), ("hold", "lost")];
     for (declared, expected) in kinds {
         let text = format!("timeout_seconds = 1\non_ambiguous = \"{declared}\"\n{lookup}");

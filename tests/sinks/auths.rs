@@ -83,19 +83,27 @@ async fn headers_are_sent_with_their_prefix_as_written_and_read_again_after_a_40
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_in_the_query_in_the_body_and_as_the_user_of_basic() {
-    let mut query = Pair::new("auth = { type = \"query\", name = \"access_token\", value = { file = \"{dir}/key\" } }\n", |_| ok()).await;
+    let mut query =
+        Pair::new("auth = { type = \"query\", name = \"access_token\", value = { file = \"{dir}/key\" } }\n", |_| ok())
+            .await;
     query.delivered().await;
     assert_eq!(query.events()[0].path, "/api/v1/events?access_token=sesame");
     query.vendor.stop();
     let outcome = query.send().await;
     assert!(!format!("{outcome:?}").contains("sesame"), "{outcome:?}");
 
-    let mut body = Pair::new("auth = { type = \"body\", pointer = \"/authorize/token\", value = { file = \"{dir}/key\" } }\n", |_| ok()).await;
+    let mut body = Pair::new(
+        "auth = { type = \"body\", pointer = \"/authorize/token\", value = { file = \"{dir}/key\" } }\n",
+        |_| ok(),
+    )
+    .await;
     body.delivered().await;
     assert_eq!(body.events()[0].events()[0]["authorize"]["token"], "sesame");
     assert!(body.events()[0].events()[0]["event_id"].is_string());
 
-    let mut basic = Pair::new("auth = { type = \"basic\", user = { file = \"{dir}/key\" }, fixed_password = \"x\" }\n", |_| ok()).await;
+    let mut basic =
+        Pair::new("auth = { type = \"basic\", user = { file = \"{dir}/key\" }, fixed_password = \"x\" }\n", |_| ok())
+            .await;
     basic.delivered().await;
     assert_eq!(basic.events()[0].authorization.as_deref(), Some("Basic c2VzYW1lOng="));
 }
@@ -277,8 +285,7 @@ async fn oauth2_client_credentials_by_basic_and_by_body() {
     let form = String::from_utf8_lossy(&asked[0].body).into_owned();
     assert_eq!(form, "grant_type=client_credentials&scope=punch%20write&audience=https%3A%2F%2Fhr");
 
-    let mut body =
-        with_oauth("client_auth = \"body\", client_secret = { file = \"{dir}/key\" }", grant).await;
+    let mut body = with_oauth("client_auth = \"body\", client_secret = { file = \"{dir}/key\" }", grant).await;
     body.delivered().await;
     let form = String::from_utf8_lossy(&body.asked("/token")[0].body).into_owned();
     assert_eq!(form, "grant_type=client_credentials&client_id=gw%201&client_secret=ses%26me");
@@ -348,12 +355,8 @@ async fn a_signature_covers_what_leaves_and_a_wrong_clock_is_named() {
         use sha2::Digest as _;
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let digest = hex(&sha2::Sha256::digest(&r.body));
-        let message = format!(
-            "POST\n{}\napplication/json\n{}\n{}\n{digest}",
-            r.path,
-            header(r, "x-time"),
-            header(r, "x-nonce")
-        );
+        let message =
+            format!("POST\n{}\napplication/json\n{}\n{}\n{digest}", r.path, header(r, "x-time"), header(r, "x-nonce"));
         let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(b"sesame").unwrap();
         mac.update(message.as_bytes());
         let wanted = format!("v1={}", hex(&mac.finalize().into_bytes()));
@@ -370,7 +373,10 @@ async fn a_signature_covers_what_leaves_and_a_wrong_clock_is_named() {
     assert_ne!(nonces[0], nonces[1]);
     *late.lock().unwrap() = Some("Sun, 06 Nov 2033 08:49:37 GMT".to_owned());
     let outcome = pair.send().await;
-    assert!(matches!(&outcome, Outcome::Blocked { reason } if reason.contains("clock is") && reason.contains("behind")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Blocked { reason } if reason.contains("clock is") && reason.contains("behind")),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,7 +57,8 @@ async fn nginx_lets_us_in_with_our_certificate_and_not_without() {
         let mut sink = api::Api::new("far", configured(text, &url, dir), world.clock.clone()).unwrap();
         send(&mut sink, &records).await
     };
-    let known = format!("{rules}client_cert = \"{{dir}}/client.crt\"\nclient_key = {{ file = \"{{dir}}/client.key\" }}\n");
+    let known =
+        format!("{rules}client_cert = \"{{dir}}/client.crt\"\nclient_key = {{ file = \"{{dir}}/client.key\" }}\n");
     let let_in = outcome(&known).await;
     assert!(matches!(&let_in, Outcome::Settled(_)) && format!("{let_in:?}").contains("CN=client"), "{let_in:?}");
     for text in [rules.to_owned(), known.replace("client.", "stranger.")] {

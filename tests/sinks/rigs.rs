@@ -47,13 +47,7 @@ pub struct Api(pub VendorApi);
 pub struct LoneApi(Api);
 
 pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
-    api::Config {
-        url,
-        batch,
-        max_body_bytes: 4 << 20,
-        timeout,
-        ..api::Config::default()
-    }
+    api::Config { url, batch, max_body_bytes: 4 << 20, timeout, ..api::Config::default() }
 }
 
 fn clock() -> Clock {

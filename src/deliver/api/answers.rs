@@ -22,9 +22,9 @@ mod wait;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-pub use self::document::{Place, Test};
-pub(super) use self::document::text_of;
 use self::document::Document;
+pub(super) use self::document::text_of;
+pub use self::document::{Place, Test};
 pub use self::items::{Counts, Items, Key, Missing, Short};
 pub use self::wait::{Unit, Wait};
 use super::exchange::Answer;
@@ -240,9 +240,10 @@ impl Judge<'_> {
         let answered = || said(&format!("the server answered {status}"));
         match rule.verdict {
             Say::Delivered | Say::Duplicate => self.success(rule),
-            Say::Retry => {
-                Finding::Outcome(Outcome::Retry { reason: answered(), after: wait::wish(self.rules, self.reply, self.now) })
-            }
+            Say::Retry => Finding::Outcome(Outcome::Retry {
+                reason: answered(),
+                after: wait::wish(self.rules, self.reply, self.now),
+            }),
             Say::Throttle => {
                 let after = wait::wish(self.rules, self.reply, self.now);
                 let reason = said(&format!("the server asks us to wait (status {status})"));
@@ -252,7 +253,9 @@ impl Judge<'_> {
                 id: rule.remote_id.as_ref().and_then(|place| self.place(place)),
                 location: header(&self.reply.headers, "location").map(str::to_owned),
             },
-            Say::Lookup => Finding::Lookup { reason: self.refusal(Cause::Content, words.as_deref()), answer: self.kept() },
+            Say::Lookup => {
+                Finding::Lookup { reason: self.refusal(Cause::Content, words.as_deref()), answer: self.kept() }
+            }
             Say::Reject => self.refuse(Cause::Content, words.as_deref()),
             Say::UnknownWorker => self.refuse(Cause::UnknownWorker, words.as_deref()),
             Say::Relogin => Finding::Relogin { reason: answered() },

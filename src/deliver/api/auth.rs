@@ -20,12 +20,12 @@ mod token;
 use std::time::Duration;
 
 use self::fixed::Fixed;
-pub use self::hmac::{Algorithm, Code, Hmac, HmacKey, Part, Stamp};
 use self::hmac::Signer;
-pub use self::login::{Format, Life, Login, TokenAt};
+pub use self::hmac::{Algorithm, Code, Hmac, HmacKey, Part, Stamp};
 use self::login::Logins;
-pub use self::oauth2::{ClientAuth, Grant, OAuth2};
+pub use self::login::{Format, Life, Login, TokenAt};
 use self::oauth2::OAuthState;
+pub use self::oauth2::{ClientAuth, Grant, OAuth2};
 pub use self::place::Placement;
 use super::exchange::{Answer, Draft, Wire};
 use super::rules;

@@ -57,7 +57,8 @@ impl Wire {
         let request = if body.is_empty() { request } else { request.body(body) };
         let mut response = request.send().await.map_err(|e| self.failed(e))?;
         let headers = std::mem::take(response.headers_mut());
-        let text = |name| headers.get(name).and_then(|v: &reqwest::header::HeaderValue| v.to_str().ok()).map(str::to_owned);
+        let text =
+            |name| headers.get(name).and_then(|v: &reqwest::header::HeaderValue| v.to_str().ok()).map(str::to_owned);
         let mut answer = Answer {
             status: response.status().as_u16(),
             retry_after: text(RETRY_AFTER),

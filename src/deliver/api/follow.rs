@@ -176,9 +176,9 @@ fn found(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Presence> {
         compared.iter().all(|same| *same) && (lookup.matches.is_empty() || !compared.is_empty())
     };
     Some(match items.iter().find(|item| same(item)) {
-        Some(item) => Presence::Found {
-            remote_id: lookup.remote_id.as_ref().and_then(|pointer| text_of(item.pointer(pointer)?)),
-        },
+        Some(item) => {
+            Presence::Found { remote_id: lookup.remote_id.as_ref().and_then(|pointer| text_of(item.pointer(pointer)?)) }
+        }
         None => Presence::Absent,
     })
 }

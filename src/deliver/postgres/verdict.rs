@@ -68,6 +68,7 @@ mod tests {
             Outcome::Refused { .. } => "refused",
             Outcome::Retry { .. } => "retry",
             Outcome::Blocked { .. } => "blocked",
+            Outcome::Lost { .. } | Outcome::Gone { .. } => "not of a database",
         }
     }
 

@@ -8,11 +8,7 @@ use crate::deliver::{ANSWER_LOST, Batch, Cause, OnAmbiguous, Outcome, Presence, 
 
 impl<S: Sink> Relay<S> {
     /// Takes care of a batch that may have arrived already: the outcome, or `None` if it is to be sent (again).
-    pub(super) async fn resolve(
-        &mut self,
-        doubtful: &mut bool,
-        batch: &Batch<'_>,
-    ) -> Result<Option<Outcome>, Ended> {
+    pub(super) async fn resolve(&mut self, doubtful: &mut bool, batch: &Batch<'_>) -> Result<Option<Outcome>, Ended> {
         if !*doubtful {
             return Ok(None);
         }
@@ -72,7 +68,10 @@ impl<S: Sink> Relay<S> {
 
     /// The sink is gone: everything stays, nothing is sent until the gateway starts again.
     pub(super) async fn retire(&mut self, reason: &str) -> Result<(), Ended> {
-        tracing::error!(reason, "the sink is gone for good, nothing more is sent to it; remove it from the configuration");
+        tracing::error!(
+            reason,
+            "the sink is gone for good, nothing more is sent to it; remove it from the configuration"
+        );
         self.show("gone", Some(reason));
         self.shutdown.cancelled().await;
         Err(Ended::Shutdown)

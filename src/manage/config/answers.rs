@@ -22,7 +22,8 @@ const STATUS: &str = "a list of statuses (409) and classes (\"4xx\")";
 
 const TESTS: &str = "a table with exists, absent, eq, in, prefix or contains, for example { eq = \"DUPLICATE\" }";
 
-const TEMPLATE: &str = "a path with {/POINTER} for what was sent (or {event/POINTER}), for example \"/clock_ins?worker={/worker}\"";
+const TEMPLATE: &str =
+    "a path with {/POINTER} for what was sent (or {event/POINTER}), for example \"/clock_ins?worker={/worker}\"";
 
 /// What may be said of one item.
 const ITEM_VERDICTS: &[(&str, Say)] = &[
@@ -81,11 +82,16 @@ pub(super) fn check(reader: &Reader<'_>, answering: &Answering, auth: Option<&Au
     let Some(node) = reader.get("on_ambiguous") else { return needs(reader, says, poll, lookup, auth) };
     match on_ambiguous {
         Some(OnAmbiguous::ResendExpectDuplicate) if !says(Say::Duplicate) && rules.counts.is_none() => {
-            let expected = "a rule with verdict = \"duplicate\" in [[sink.answer]] beside it: how the vendor says that it had it";
+            let expected =
+                "a rule with verdict = \"duplicate\" in [[sink.answer]] beside it: how the vendor says that it had it";
             reader.wrong("on_ambiguous", node, expected);
         }
         Some(OnAmbiguous::Lookup) if lookup.is_none() && reader.get("lookup").is_none() => {
-            reader.wrong("on_ambiguous", node, "[sink.lookup] beside it: how the vendor is asked whether it has an event");
+            reader.wrong(
+                "on_ambiguous",
+                node,
+                "[sink.lookup] beside it: how the vendor is asked whether it has an event",
+            );
         }
         Some(OnAmbiguous::Lookup | OnAmbiguous::Hold) if rules.is_empty() && reader.get("answer").is_none() => {
             reader.wrong("on_ambiguous", node, "[[sink.answer]] beside it: what the vendor answers");
@@ -347,7 +353,8 @@ fn counts(reader: &Reader<'_>) -> Option<Counts> {
         let accepted = "/accepted".to_owned();
         return Some(Counts { accepted, duplicate: None, rejected: None, short: Short::Prefix });
     }
-    let table = reader.child("counts", "\"prefix\", or a table { accepted = \"/accepted\", rejected = \"/rejected\" }")?;
+    let table =
+        reader.child("counts", "\"prefix\", or a table { accepted = \"/accepted\", rejected = \"/rejected\" }")?;
     if table.get("accepted").is_none() {
         table.missing("accepted", POINTER);
     }

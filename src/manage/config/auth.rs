@@ -9,11 +9,11 @@ use super::answers::{is_pointer, pairs};
 use super::reader::{Reader, as_text};
 use super::secrets;
 use super::tree::{Node, Value};
+use crate::deliver::api::PemSource;
 use crate::deliver::api::auth::{
     Algorithm, Auth, ClientAuth, Code, Format, Grant, Hmac, HmacKey, Life, Login, OAuth2, Part, Placement, Stamp,
     TokenAt, Words,
 };
-use crate::deliver::api::PemSource;
 use crate::secret::SecretSource;
 
 const TABLE: &str = "a table such as { type = \"bearer\", token = { credential = \"NAME\" } }";
@@ -22,8 +22,7 @@ const PLACE: &str = "\"header:NAME\", \"query:NAME\", \"body:/POINTER\" or \"coo
 
 const TOKEN: &str = "a JSON pointer such as \"/access_token\", \"header:NAME\" or \"cookie:NAME\"";
 
-const LIFETIME: &str =
-    "seconds (3600), a pointer to seconds (\"/expires_in\"), or { until = \"/POINTER\" } for a time";
+const LIFETIME: &str = "seconds (3600), a pointer to seconds (\"/expires_in\"), or { until = \"/POINTER\" } for a time";
 
 const KEY: &str = "{ id = \"KEY_ID\", secret = { credential = \"NAME\" } }";
 
@@ -228,7 +227,8 @@ fn placement(auth: &Reader<'_>) -> Option<Placement> {
 /// A URL to log in at; a path is one of the sink's own origin.
 fn login_url(auth: &Reader<'_>, sink: Option<&Reader<'_>>) -> Option<String> {
     let expected = "an address, for example \"https://login.example/oauth/token\"";
-    let expected = if sink.is_some() { "a path of the sink's own origin, for example \"/api/login\"" } else { expected };
+    let expected =
+        if sink.is_some() { "a path of the sink's own origin, for example \"/api/login\"" } else { expected };
     let text = auth.need_text("url", expected)?;
     let node = auth.get("url")?;
     let own = sink.and_then(|sink| sink.get("url")).and_then(as_text);
@@ -304,7 +304,9 @@ fn login(auth: &Reader<'_>, sink: &Reader<'_>) -> Option<Login> {
 fn life(auth: &Reader<'_>) -> Option<Life> {
     let Some(node) = auth.get("lifetime") else { return Some(Life::Unlimited) };
     let life = match &node.value {
-        Value::Integer(Some(n), _) => u64::try_from(*n).ok().filter(|n| *n > 0).map(|n| Life::Fixed(Duration::from_secs(n))),
+        Value::Integer(Some(n), _) => {
+            u64::try_from(*n).ok().filter(|n| *n > 0).map(|n| Life::Fixed(Duration::from_secs(n)))
+        }
         Value::Table(_) => {
             let table = auth.child("lifetime", LIFETIME)?;
             let until = table.need_text("until", "a JSON pointer to the time").filter(|text| is_pointer(text));
@@ -323,14 +325,14 @@ fn life(auth: &Reader<'_>) -> Option<Life> {
 fn oauth2(auth: &Reader<'_>) -> Option<OAuth2> {
     let url = login_url(auth, None);
     let client_id = match auth.get("client_id") {
-        Some(node) if matches!(node.value, Value::Table(_)) => secrets::source(auth, "client_id")
-            .map(|source| Words::Secret { prefix: String::new(), source }),
+        Some(node) if matches!(node.value, Value::Table(_)) => {
+            secrets::source(auth, "client_id").map(|source| Words::Secret { prefix: String::new(), source })
+        }
         _ => auth.need_text("client_id", "the client's id").map(|id| Words::Plain(id.to_owned())),
     };
     let client_secret = secrets::source(auth, "client_secret");
     let client_auth = auth.word("client_auth", &[("basic", ClientAuth::Basic), ("body", ClientAuth::Body)]);
-    let refreshes =
-        auth.word("grant", &[("client_credentials", false), ("refresh_token", true)]).unwrap_or(false);
+    let refreshes = auth.word("grant", &[("client_credentials", false), ("refresh_token", true)]).unwrap_or(false);
     let grant = if refreshes {
         let first = secrets::needed(auth, "refresh_token");
         if auth.get("state_file").is_none() {
@@ -406,13 +408,14 @@ fn hmac(auth: &Reader<'_>) -> Option<Hmac> {
         },
         None => "\n".to_owned(),
     };
-    let timestamp = auth.child("timestamp", "a table such as { header = \"X-Timestamp\", unit = \"s\" }").and_then(|time| {
-        let header = time.need_text("header", HEADER).map(str::to_owned);
-        let units = [("s", Stamp::Seconds), ("ms", Stamp::Millis), ("http_date", Stamp::Date)];
-        let unit = time.word("unit", &units).unwrap_or(Stamp::Seconds);
-        time.finish(&[]);
-        Some((header?, unit))
-    });
+    let timestamp =
+        auth.child("timestamp", "a table such as { header = \"X-Timestamp\", unit = \"s\" }").and_then(|time| {
+            let header = time.need_text("header", HEADER).map(str::to_owned);
+            let units = [("s", Stamp::Seconds), ("ms", Stamp::Millis), ("http_date", Stamp::Date)];
+            let unit = time.word("unit", &units).unwrap_or(Stamp::Seconds);
+            time.finish(&[]);
+            Some((header?, unit))
+        });
     let header = |key| auth.text(key, HEADER).map(str::to_owned);
     let (nonce, id) = (header("nonce"), header("id"));
     let signature = auth.need_text("signature", HEADER).map(str::to_owned);

@@ -124,9 +124,10 @@ impl Judge<'_> {
     }
 
     fn item(&self, items: &Items, item: &Value) -> Verdict {
-        let rule = items.answers.iter().find(|rule| {
-            covers(&rule.status, self.reply.status) && item_holds(item, &rule.when, &self.reply.headers)
-        });
+        let rule = items
+            .answers
+            .iter()
+            .find(|rule| covers(&rule.status, self.reply.status) && item_holds(item, &rule.when, &self.reply.headers));
         let Some(rule) = rule else { return Verdict::Keep };
         let text = |place: &Place| match place {
             Place::Body(pointer) => text_of(item.pointer(pointer)?),

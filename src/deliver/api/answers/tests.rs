@@ -30,7 +30,9 @@ fn every_test_holds_for_what_it_says_and_for_nothing_else() {
     let value = json!({ "a": null, "n": 1.0, "s": "OVERLAP: x", "l": ["p", { "q": "deep text" }], "t": true });
     let holds = |pointer: &str, test: Test| item_holds(&value, &[(body(pointer), test)], &HeaderMap::new());
     assert!(holds("/a", Test::Exists(true)) && holds("/b", Test::Exists(false)) && !holds("/a", Test::Exists(false)));
-    assert!(holds("/n", Test::Eq(json!(1))) && !holds("/n", Test::Eq(json!("1"))) && !holds("/b", Test::Eq(json!(null))));
+    assert!(
+        holds("/n", Test::Eq(json!(1))) && !holds("/n", Test::Eq(json!("1"))) && !holds("/b", Test::Eq(json!(null)))
+    );
     assert!(holds("/t", Test::In(vec![json!("x"), json!(true)])));
     assert!(holds("/s", Test::Prefix("OVERLAP:".to_owned())) && !holds("/n", Test::Prefix("1".to_owned())));
     assert!(holds("/l", Test::Contains("deep".to_owned())) && holds("", Test::Contains("LAP".to_owned())));
@@ -47,14 +49,15 @@ fn the_first_rule_that_matches_wins_and_a_rule_that_cannot_see_matches_nothing()
         ],
         ..Rules::default()
     };
-    let judged = |status, text: &str| {
-        judge(&rules, &reply(status, text), Sent { count: 1, items: &[] }, UtcMicros(0), &[])
-    };
+    let judged =
+        |status, text: &str| judge(&rules, &reply(status, text), Sent { count: 1, items: &[] }, UtcMicros(0), &[]);
     assert_eq!(
         judged(409, r#"{"code":"DUP"}"#),
         Finding::Outcome(Outcome::Settled(vec![Verdict::Confirmed { duplicate: true, remote_id: None }]))
     );
-    assert!(matches!(judged(409, "{}"), Finding::Outcome(Outcome::Settled(v)) if matches!(v[0], Verdict::Rejected { .. })));
+    assert!(
+        matches!(judged(409, "{}"), Finding::Outcome(Outcome::Settled(v)) if matches!(v[0], Verdict::Rejected { .. }))
+    );
     // It might have been a duplicate: a rejection has to be proven.
     assert!(matches!(judged(409, ""), Finding::Outcome(Outcome::Retry { .. })));
     // The sink's fault is that, whatever a proxy writes below it.

@@ -52,7 +52,9 @@ pub(super) fn wish(rules: &Rules, reply: &Answer, now: UtcMicros) -> Option<Dura
         // draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit: "name";r=0;t=30`, one or several.
         for policy in header(&reply.headers, "ratelimit").unwrap_or_default().split(',') {
             let parameter = |name: &str| {
-                policy.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+                policy
+                    .split(';')
+                    .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
             };
             window(parameter("t").map(Duration::from_secs), parameter("r"));
         }

@@ -53,7 +53,7 @@ impl What {
     }
 }
 
-pub(super) struct Fixed {
+pub(in crate::deliver::api) struct Fixed {
     pieces: Vec<Piece>,
     /// One for each piece, once read; empty for what is no secret.
     read: Option<Vec<SecretString>>,
@@ -75,7 +75,9 @@ impl Fixed {
                 .into_iter()
                 .map(|(name, words)| match words {
                     Words::Plain(text) => Piece { at: header(&name, ""), what: What::Plain(text) },
-                    Words::Secret { prefix, source } => Piece { at: header(&name, &prefix), what: What::Secret(source) },
+                    Words::Secret { prefix, source } => {
+                        Piece { at: header(&name, &prefix), what: What::Secret(source) }
+                    }
                 })
                 .collect(),
             // The others have a run-time state of their own.

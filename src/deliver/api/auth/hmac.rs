@@ -139,7 +139,7 @@ pub enum Part {
 }
 
 /// The state of a signer.
-pub(super) struct Signer {
+pub(in crate::deliver::api) struct Signer {
     config: Hmac,
     keys: Option<Vec<(SecretString, SecretSlice<u8>)>>,
     renewed_at: Option<Instant>,
@@ -238,7 +238,8 @@ impl Signer {
                 Code::Base64 => STANDARD.decode(words.strip_prefix("whsec_").unwrap_or(words)).ok(),
                 Code::Hex => unhex(words),
             };
-            let bytes = bytes.ok_or_else(|| format!("{} is not written in the encoding that auth names", key.secret))?;
+            let bytes =
+                bytes.ok_or_else(|| format!("{} is not written in the encoding that auth names", key.secret))?;
             Ok((text.clone(), SecretSlice::from(bytes)))
         });
         read.collect()

@@ -75,7 +75,7 @@ pub enum Life {
 }
 
 /// The state of a login.
-pub(super) struct Logins {
+pub(in crate::deliver::api) struct Logins {
     config: Login,
     url: Url,
     keeper: Keeper,
@@ -133,7 +133,8 @@ impl Logins {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         for (name, words) in &self.config.headers {
             let text = said(words, &mut self.sent)?;
-            let unfit = || format!("the login's header '{name}' cannot be sent; letters and hyphens, one line of ASCII");
+            let unfit =
+                || format!("the login's header '{name}' cannot be sent; letters and hyphens, one line of ASCII");
             let mut value = HeaderValue::from_str(&text).map_err(|_| unfit())?;
             value.set_sensitive(true);
             headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?, value);

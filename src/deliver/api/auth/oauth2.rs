@@ -70,7 +70,7 @@ pub enum ClientAuth {
 }
 
 /// The state of an OAuth client.
-pub(super) struct OAuthState {
+pub(in crate::deliver::api) struct OAuthState {
     config: OAuth2,
     url: Url,
     keeper: Keeper,

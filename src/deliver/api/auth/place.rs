@@ -47,8 +47,7 @@ impl Placement {
 
     /// Does it. `source` names the credential's place where it can't be done.
     pub(super) fn put(&self, draft: &mut Draft, value: &str, source: &dyn Display) -> Result<(), String> {
-        let unfit =
-            || format!("{source} holds characters that a header cannot carry; write it as one line of ASCII");
+        let unfit = || format!("{source} holds characters that a header cannot carry; write it as one line of ASCII");
         match self {
             Self::Header { name, prefix } => {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?;

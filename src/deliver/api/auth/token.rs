@@ -93,7 +93,9 @@ impl Keeper {
 /// What a token endpoint's trouble means. An endpoint that can't be reached has not harmed any event.
 pub(super) fn unreachable(fault: Fault) -> Outcome {
     match fault.outcome {
-        Outcome::Retry { reason, after } => Outcome::Retry { reason: format!("the login got no answer: {reason}"), after },
+        Outcome::Retry { reason, after } => {
+            Outcome::Retry { reason: format!("the login got no answer: {reason}"), after }
+        }
         other => other,
     }
 }
@@ -104,7 +106,9 @@ pub(super) fn refused(reply: &Answer, now: UtcMicros) -> Option<Outcome> {
     let blocked = |what: &str| Outcome::Blocked { reason: format!("the login was answered {status}: {what}") };
     match status {
         200..=299 => None,
-        400 | 401 | 403 | 422 => Some(blocked("it does not accept the credential; renew the one that the sink's auth names")),
+        400 | 401 | 403 | 422 => {
+            Some(blocked("it does not accept the credential; renew the one that the sink's auth names"))
+        }
         404 | 405 => Some(blocked("there is no login at this address; check the url in the sink's auth")),
         300..=399 => Some(blocked("a redirect; give the final address in the url of the sink's auth")),
         _ => {
