@@ -27,15 +27,22 @@ fn nginx(dir: &Path) -> (Process, u16) {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {at}/{what};"))
         .join("\n");
+    // One process: a worker would outlive a master that is killed.
     let config = format!(
-        "daemon off; {user} pid {at}/nginx.pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\n\
+        "daemon off; master_process off; {user} pid {at}/nginx.pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\n\
          server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate {at}/server.crt;\nssl_certificate_key {at}/server.key;\n\
          ssl_client_certificate {at}/client.crt;\nssl_verify_client on;\n\
          location / {{ default_type application/json; return 201 '{{\"who\":\"$ssl_client_s_dn\"}}'; }}\n}}\n}}\n"
     );
     std::fs::write(dir.join("nginx.conf"), config).unwrap();
     let mut command = Command::new(find_program("nginx", &[]));
-    command.arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf")).stderr(Stdio::null());
+    command
+        .arg("-e")
+        .arg(dir.join("error.log"))
+        .arg("-c")
+        .arg(dir.join("nginx.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let process = Process::spawn(&mut command);
     eventually("nginx listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     (process, port)
