@@ -38,6 +38,7 @@ pub struct Config {
 
 /// `type = …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each sink, made once")]
 pub enum Kind {
     /// `api`: a vendor's REST API.
     Api(api::Config),
