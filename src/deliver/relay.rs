@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 pub use context::{Context, Pace};
 
+use self::doubt::Trust;
 use super::complaint::Complaint;
 use super::plan::{Cursor, Round, Span, Step};
 use super::{Batch, Outcome, Sink, StatusBoard};
@@ -285,18 +286,18 @@ impl<S: Sink> Relay<S> {
         round: &mut Round,
     ) -> Result<(), Ended> {
         // What was in flight at the last stop may have arrived.
-        let mut doubtful = lane == Lane::Resumed && span.attempts == 0;
+        let mut trust = Trust::at_first(lane == Lane::Resumed && span.attempts == 0);
         loop {
             span.attempts = span.attempts.saturating_add(1);
             if self.retry.attempt() == 0 && self.probe.attempt() == 0 {
                 self.show("sending", None);
             }
             let batch = Batch { records: part, corrections: lane == Lane::Corrections, flight: flight.as_ref() };
-            let outcome = match self.resolve(&mut doubtful, &batch).await? {
+            let outcome = match self.resolve(&mut trust, &batch).await? {
                 Some(outcome) => outcome,
                 None => {
                     let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
-                    self.suspect(outcome, &mut doubtful, lane, part.len())
+                    self.suspect(outcome, &mut trust, lane, part.len()).await?
                 }
             };
             let (delay, reason) = match round.judge(span, outcome) {

@@ -205,13 +205,20 @@ async fn what_surely_never_arrived_is_neither_looked_up_nor_held() {
         world.punches(2).await;
         let relay = world.relay(sink(text, &vendor, &world)).await;
         relay.until_state("retrying").await;
+        // Not even when the gateway stops meanwhile.
+        relay.stop().await;
+        assert_eq!(flight(&world, "far").await.is_none(), text == HOLD);
+        let relay = world.relay(sink(text, &vendor, &world)).await;
+        relay.until_state("retrying").await;
         vendor.behave(ledger.behaviour(|_| Reply::refuse(503)));
         vendor.start_again();
         eventually_async("it was refused", DEADLINE, || async { vendor.request_count() > 1 }).await;
         vendor.behave(ledger.behaviour(|_| stored()));
         let stats = world.drained("far").await;
         assert_eq!((stats.delivered, stats.quarantined), (2, 0));
-        assert!(vendor.requests().iter().all(|r| !r.path.starts_with("/lookup")));
+        if text == HOLD {
+            assert!(ledger.counts().values().all(|n| *n == 1));
+        }
         relay.stop().await;
     }
 }

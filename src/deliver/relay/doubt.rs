@@ -5,33 +5,59 @@
 
 use super::{Ended, Lane, Relay};
 use crate::deliver::{ANSWER_LOST, Batch, Cause, OnAmbiguous, Outcome, Presence, Sink, Verdict};
+use crate::journal::When;
+
+/// What is known of a batch on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Nothing left yet whose answer is unknown.
+    Fresh,
+    /// It may have arrived.
+    Doubtful,
+    /// It surely did not arrive, and the journal no longer has it in flight.
+    Grounded,
+}
+
+impl Trust {
+    /// What was in flight at the last stop may have arrived.
+    pub(super) const fn at_first(in_flight: bool) -> Self {
+        if in_flight { Self::Doubtful } else { Self::Fresh }
+    }
+}
 
 impl<S: Sink> Relay<S> {
     /// Takes care of a batch that may have arrived already: the outcome, or `None` if it is to be sent (again).
-    pub(super) async fn resolve(&mut self, doubtful: &mut bool, batch: &Batch<'_>) -> Result<Option<Outcome>, Ended> {
-        if !*doubtful {
-            return Ok(None);
-        }
-        match self.sink.on_ambiguous() {
-            OnAmbiguous::Resend | OnAmbiguous::ResendExpectDuplicate => {
-                *doubtful = false;
+    pub(super) async fn resolve(&mut self, trust: &mut Trust, batch: &Batch<'_>) -> Result<Option<Outcome>, Ended> {
+        match (std::mem::replace(trust, Trust::Fresh), self.sink.on_ambiguous()) {
+            (Trust::Fresh, _) | (Trust::Doubtful, OnAmbiguous::Resend | OnAmbiguous::ResendExpectDuplicate) => Ok(None),
+            (Trust::Grounded, _) => {
+                if let Some(flight) = batch.flight {
+                    let id = self.id;
+                    self.stored("launch", |journal| {
+                        let flight = flight.clone();
+                        async move { journal.launch(id, flight).await }
+                    })
+                    .await?;
+                }
                 Ok(None)
             }
-            OnAmbiguous::Hold => {
+            (Trust::Doubtful, OnAmbiguous::Hold) => {
                 tracing::warn!(count = batch.records.len(), "an answer was lost, a person has to look");
                 Ok(Some(held(batch.records.len(), "the gateway stopped before the answer came")))
             }
-            OnAmbiguous::Lookup => {
+            (Trust::Doubtful, OnAmbiguous::Lookup) => {
                 let mut verdicts = Vec::with_capacity(batch.records.len());
                 for item in 0..batch.records.len() {
                     verdicts.push(match self.look_up(batch, item).await? {
                         Presence::Found { remote_id } => Verdict::Confirmed { duplicate: true, remote_id },
                         Presence::Absent => Verdict::Keep,
-                        // Still in doubt: it is asked again, not sent.
-                        Presence::Unknown(outcome) => return Ok(Some(outcome)),
+                        Presence::Unknown(outcome) => {
+                            // It is asked again, not sent.
+                            *trust = Trust::Doubtful;
+                            return Ok(Some(outcome));
+                        }
                     });
                 }
-                *doubtful = false;
                 let found = verdicts.iter().filter(|v| **v != Verdict::Keep).count();
                 tracing::info!(count = found, "an answer was lost, the sink had some of the batch already");
                 // The bytes in flight go again if the sink has nothing of them; else what it hasn't makes a new batch.
@@ -40,15 +66,29 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// What an outcome means for the doubt: a lost answer begins one.
-    pub(super) fn suspect(&self, outcome: Outcome, doubtful: &mut bool, lane: Lane, count: usize) -> Outcome {
+    /// What an outcome of a try means: a lost answer begins a doubt, a clear one ends it.
+    pub(super) async fn suspect(
+        &mut self,
+        outcome: Outcome,
+        trust: &mut Trust,
+        lane: Lane,
+        count: usize,
+    ) -> Result<Outcome, Ended> {
         match (outcome, self.sink.on_ambiguous()) {
-            (Outcome::Lost { reason, .. }, OnAmbiguous::Hold) if lane != Lane::Corrections => held(count, &reason),
-            (outcome @ Outcome::Lost { .. }, OnAmbiguous::Lookup) if lane != Lane::Corrections => {
-                *doubtful = true;
-                outcome
+            (outcome, _) if lane == Lane::Corrections => Ok(outcome),
+            (Outcome::Lost { reason, .. }, OnAmbiguous::Hold) => Ok(held(count, &reason)),
+            (outcome @ Outcome::Lost { .. }, OnAmbiguous::Lookup) => {
+                *trust = Trust::Doubtful;
+                Ok(outcome)
             }
-            (outcome, _) => outcome,
+            // A stop while we wait for the next try must not look like a lost answer: a person would be bothered.
+            (outcome @ (Outcome::Retry { .. } | Outcome::Blocked { .. }), OnAmbiguous::Hold) => {
+                let id = self.id;
+                self.stored("settle", |journal| async move { journal.settle(id, Vec::new(), When::Now).await }).await?;
+                *trust = Trust::Grounded;
+                Ok(outcome)
+            }
+            (outcome, _) => Ok(outcome),
         }
     }
 
