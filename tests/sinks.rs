@@ -10,6 +10,9 @@ mod support;
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
+#[path = "sinks/mapping.rs"]
+mod mapping;
+
 #[path = "sinks/only_api.rs"]
 mod only_api;
 

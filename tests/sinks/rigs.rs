@@ -57,6 +57,9 @@ pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
         timeout,
         tls: TlsMode::Require,
         ca_file: None,
+        request: None,
+        map: None,
+        map_correction: None,
     }
 }
 
