@@ -66,7 +66,7 @@ pub struct Config {
     /// Own CA.
     pub ca_file: Option<PathBuf>,
     /// `[sink.request]`.
-    pub request: Option<request::Request>,
+    pub request: Option<Box<request::Request>>,
     /// `[sink.map]`; without it an item is the event's own JSON.
     pub map: Option<mapping::Mapping>,
     /// `[sink.map_correction]`: without it a sink with `[sink.map]` is told of no correction.

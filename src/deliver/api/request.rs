@@ -150,9 +150,9 @@ pub enum Then {
     /// It goes elsewhere.
     Elsewhere {
         /// Another path; `None`: the same.
-        path: Option<Rule>,
+        path: Option<Box<Rule>>,
         /// Another method; `None`: the same.
-        method: Option<Rule>,
+        method: Option<Box<Rule>>,
     },
 }
 

@@ -34,7 +34,7 @@ fn list<'a>(sink: &Reader<'a>, key: &'static str, words: &[&str]) -> Vec<&'a str
     let Some(node) = sink.get(key) else { return Vec::new() };
     let expected = match words {
         [] => "a list of names of terminals, for example [\"gate-1\"]".to_owned(),
-        words => format!("a list of {}", one_of(words.iter().copied())),
+        words => format!("a list of words, each {}", one_of(words.iter().copied())),
     };
     let items = match &node.value {
         Value::Array(items) => items.as_slice(),

@@ -251,9 +251,10 @@ fn zone(reader: &Reader<'_>, scope: Scope<'_>) -> Option<String> {
             let node = reader.get("zone")?;
             let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), ZONE);
             let names = clock::zone_names();
-            let words = ["site", "utc"].into_iter().chain(names.iter().map(String::as_str));
             let like = clock::zones_like(name);
-            let near = like.first().map(String::as_str).or_else(|| nearest(name, words));
+            let near = nearest(name, ["site", "utc"])
+                .or_else(|| like.first().map(String::as_str))
+                .or_else(|| nearest(name, names.iter().map(String::as_str)));
             problem.nearest = near.map(|near| format!("\"{near}\""));
             reader.report.error(problem);
             None
@@ -367,7 +368,7 @@ fn fits(reader: &Reader<'_>, rule: &Rule, scope: Scope<'_>) {
             match rule.as_type {
                 Some(As::Boolean) => no("as", "is a time"),
                 Some(As::Number) if text => {
-                    no("as", "is written as a text; use format = \"epoch_s\" or another number")
+                    no("as", "is written as a text; use format = \"epoch_s\" or another number");
                 }
                 _ => {}
             }

@@ -16,7 +16,7 @@ const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
 const PATH: &str = "a path such as \"/v1/clockings\", or a table such as { from = \"/punch\", map = { in = \"/clock-in\", out = \"/clock-out\" } }";
 
 /// `[sink.request]`. Where something was wrong it has been reported, and the result is of no use.
-pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) -> Option<Request> {
+pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) -> Option<Box<Request>> {
     let reader = sink.child("request", "a table [sink.request]")?;
     let scope = Scope { site_zone, flat: true };
     let body = reader.word("body", Body::WORDS).unwrap_or_default();
@@ -50,7 +50,7 @@ pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) 
     envelope(&reader, &mut request);
     request.params = params;
     reader.finish(&[("batch", "the sink itself"), ("max_body_bytes", "the sink itself"), ("url", "the sink itself")]);
-    Some(request)
+    Some(Box::new(request))
 }
 
 fn params(reader: &Reader<'_>, scope: Scope<'_>) -> Vec<(String, Rule)> {
@@ -141,7 +141,7 @@ fn late(reader: &Reader<'_>, body: Body, params: &[&str], scope: Scope<'_>) -> O
                 table.missing("path", PATH);
             }
             table.finish(&[]);
-            Then::Elsewhere { path, method }
+            Then::Elsewhere { path: path.map(Box::new), method: method.map(Box::new) }
         }
         _ if as_text(node) == Some("reject") => Then::Reject,
         _ => {

@@ -86,9 +86,9 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     let max_body_bytes = usize::try_from(body.unwrap_or(MAX_BODY_BYTES)).ok()?;
     let timeout = timeout(reader);
     let request = request::request(reader, batch, site_zone);
-    let scope = request::scope(request.as_ref(), site_zone);
+    let scope = request::scope(request.as_deref(), site_zone);
     let (map, map_correction) = (mapping(reader, "map", scope), mapping(reader, "map_correction", scope));
-    request::together(reader, request.as_ref(), map.is_some());
+    request::together(reader, request.as_deref(), map.is_some());
     let headers = headers(reader);
     let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
     missing_file(reader, "ca_file", ca_file.as_deref());

@@ -26,9 +26,9 @@ impl Subject<'_> {
     pub fn json(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
         if self.correction {
-            json::write_correction(self.event, &mut out)
+            json::write_correction(self.event, &mut out);
         } else {
-            json::write(self.event, &mut out)
+            json::write(self.event, &mut out);
         }
         out
     }

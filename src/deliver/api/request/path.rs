@@ -71,7 +71,7 @@ pub(super) struct Path(Vec<Ready>);
 #[derive(Debug)]
 enum Ready {
     Literal(String),
-    Value(String, Single),
+    Value(String, Box<Single>),
 }
 
 impl Path {
@@ -90,7 +90,7 @@ impl Path {
                     None => return Err(format!("there is no request.params.{name}")),
                 },
             };
-            ready.push(Ready::Value(name.clone(), Single::new(&name, &rule)?));
+            ready.push(Ready::Value(name.clone(), Box::new(Single::new(&name, &rule)?)));
         }
         Ok(Self(ready))
     }

@@ -79,8 +79,8 @@ impl Mapper {
                 let elsewhere = match &late.then {
                     Then::Reject => None,
                     Then::Elsewhere { path, method } => {
-                        let path = path.as_ref().or(request.path.as_ref());
-                        let method = method.as_ref().or(request.method.as_ref());
+                        let path = path.as_deref().or(request.path.as_ref());
+                        let method = method.as_deref().or(request.method.as_ref());
                         Some(Route::new(method, path, request, sink.method)?)
                     }
                 };

@@ -191,7 +191,7 @@ fn batches_end_before_too_many_workers_and_too_many_bytes() {
 fn an_old_event_goes_elsewhere_or_nowhere_by_its_age_at_that_moment() {
     let late = |then| Some(Late { max_age: Duration::from_secs(43_200), then });
     let records = punches(&[("1", Punch::In), ("2", Punch::In)]);
-    let path = Some(constant("/time-activities"));
+    let path = Some(Box::new(constant("/time-activities")));
     let request = Request {
         body: Body::Array,
         path: Some(constant("/clock-in")),
