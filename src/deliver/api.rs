@@ -16,7 +16,7 @@ mod rules;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use sha2::{Digest as _, Sha256};
 
 use self::credential::Credential;
@@ -178,16 +178,10 @@ impl Api {
     }
 
     async fn request(&mut self, key: &str, outgoing: &Outgoing, sent: usize) -> Result<Answer, Outcome> {
-        let unusable = |what: &str| Outcome::Blocked { reason: format!("the request cannot be sent: {what}") };
-        let method = reqwest::Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| unusable("its method"))?;
-        let address = outgoing.address(&self.url).ok_or_else(|| unusable("its address"))?;
         let mut headers = self.headers.clone();
-        let content_type = Some((CONTENT_TYPE.as_str(), outgoing.content_type.as_str())).filter(|(_, v)| !v.is_empty());
-        let own = outgoing.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in content_type.into_iter().chain(own) {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("the name of a header"))?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|_| unusable("the value of a header"))?);
-        }
+        let (method, address) = outgoing.open(&self.url, &mut headers).map_err(|what| Outcome::Blocked {
+            reason: format!("the request cannot be sent, {what} cannot be used; mend [sink.request]"),
+        })?;
         if let Some((name, value)) = self.credential.header().map_err(|reason| Outcome::Blocked { reason })? {
             headers.insert(name, value);
         }

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 /// First byte of the kept form. No JSON begins with it, so that the plain bodies of a plain sink are told apart.
@@ -74,6 +75,24 @@ impl Outgoing {
         address.set_query(query);
         address.set_fragment(None);
         (!address.cannot_be_a_base()).then_some(address)
+    }
+
+    /// Method and address, and its own headers put beside those that every request has. The error names what can't be
+    /// sent; only a kept request from another hand can get there.
+    pub fn open(
+        &self,
+        url: &reqwest::Url,
+        headers: &mut HeaderMap,
+    ) -> Result<(reqwest::Method, reqwest::Url), &'static str> {
+        let method = reqwest::Method::from_bytes(self.method.as_bytes()).map_err(|_| "the method")?;
+        let address = self.address(url).ok_or("the address")?;
+        let content_type = Some((CONTENT_TYPE.as_str(), &self.content_type)).filter(|(_, value)| !value.is_empty());
+        let own = self.headers.iter().map(|(name, value)| (name.as_str(), value));
+        for (name, value) in content_type.into_iter().chain(own) {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "the name of a header")?;
+            headers.insert(name, HeaderValue::from_str(value).map_err(|_| "the value of a header")?);
+        }
+        Ok((method, address))
     }
 
     /// The form in which it is kept.
