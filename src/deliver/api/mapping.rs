@@ -1,7 +1,7 @@
 //! `[sink.map]`: from an event to the vendor's item, field by field, declared and not programmed.
 //!
 //! A target is a path of keys (`a.b` nests), a rule says where its value comes from and what is done to it, always in this
-//! order: take the source (or render the template), write a time in its zone and format, `trim`, `strip`,
+//! order: look whether `when` holds, take the source (or render the template), write a time in its zone and format, `trim`, `strip`,
 //! `strip_leading_zeros`, `rut_dash`, `upper` or `lower`, look it up in `map`, cut it to `max_chars`, make it the JSON type
 //! of `as`. A text that ends up empty counts as absent.
 //!
@@ -54,6 +54,8 @@ pub struct Rule {
     pub default: Option<Scalar>,
     /// An absent source leaves the target out.
     pub optional: bool,
+    /// The target is there only where each of these places holds one of these texts.
+    pub when: Vec<(Source, Vec<String>)>,
     /// A longer text is cut, characters.
     pub max_chars: Option<usize>,
     /// The JSON type of the result; `None`: that of the source.
@@ -65,7 +67,16 @@ impl Rule {
     pub const fn plain(origin: Origin) -> Self {
         let text =
             Text { trim: false, strip: String::new(), strip_leading_zeros: false, rut_dash: false, case: Case::Kept };
-        Self { origin, text, map: Vec::new(), default: None, optional: false, max_chars: None, as_type: None }
+        Self {
+            origin,
+            text,
+            map: Vec::new(),
+            default: None,
+            optional: false,
+            when: Vec::new(),
+            max_chars: None,
+            as_type: None,
+        }
     }
 
     /// Every value that it can have, if they are few and known.
@@ -75,6 +86,11 @@ impl Rule {
             _ if self.map.is_empty() => None,
             _ => Some(self.map.iter().map(|(_, value)| value).chain(&self.default).collect()),
         }
+    }
+
+    /// Whether a value of `map` or `default` can be made the type that `as` asks for.
+    pub fn fits_type(&self, value: &Scalar) -> bool {
+        evaluate::typed(self.as_type, evaluate::scalar(value)).is_ok()
     }
 
     /// For a message: where it looks.

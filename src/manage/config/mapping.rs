@@ -2,14 +2,15 @@
 //!
 //! Must not: let a misspelt source pass as an absent one, or know a vendor.
 
-use super::reader::{Reader, as_text, one_of};
+mod options;
+mod time;
+
+use self::options::{fits, options, when};
+use self::time::time;
+use super::reader::{Reader, as_text};
 use super::suggest::nearest;
 use super::tree::{Node, Place, Table, Value};
-use crate::clock::{self, Zone};
-use crate::deliver::api::mapping::{
-    self, As, Case, Field, Format, Mapping, Origin, Rule, Scalar, Source, Text, Time, Type,
-};
-use crate::event::UtcMicros;
+use crate::deliver::api::mapping::{self, Field, Mapping, Origin, Rule, Scalar, Source, Type};
 
 /// What makes a table a rule and not more targets.
 const ORIGINS: &[&str] = &["from", "constant", "template"];
@@ -46,7 +47,7 @@ fn targets(table: &Reader<'_>, prefix: &[String], scope: Scope<'_>, fields: &mut
     let mut entries: Vec<_> = table.entries().collect();
     entries.sort_by_key(|(_, place, _)| match place {
         Place::File(span) => span.start,
-        Place::Variable(_) => usize::MAX,
+        _ => usize::MAX,
     });
     for (key, place, node) in entries {
         let Some(keys) = split(key) else {
@@ -131,10 +132,11 @@ pub(super) fn rule(parent: &Reader<'_>, key: &str, node: &Node, scope: Scope<'_>
         if value.is_none() {
             reader.wrong("constant", constant, "a text, a number, true or false");
         }
+        let when = when(&reader);
         let rest: Vec<_> = ONLY_IN_RULES.iter().chain(&["as", "zone", "format"]).collect();
         let elsewhere: Vec<_> = rest.iter().map(|key| (**key, "a target with from or template")).collect();
         reader.finish(&elsewhere);
-        return value.map(|value| Rule::plain(Origin::Constant(value)));
+        return value.map(|value| Rule { when, ..Rule::plain(Origin::Constant(value)) });
     }
     let origin = match reader.get("from") {
         Some(from) => {
@@ -199,195 +201,6 @@ fn template(reader: &Reader<'_>) -> Option<String> {
             }
             Some(text.to_owned())
         }
-    }
-}
-
-/// `zone` and `format`.
-fn time(reader: &Reader<'_>, source: Option<Source>, scope: Scope<'_>) -> Option<Time> {
-    let zone = zone(reader, scope);
-    let format = format(reader);
-    let (zone_node, format_node) = (reader.get("zone"), reader.get("format"));
-    if let Some(source) = source
-        && source.kind() != Type::Time
-    {
-        for (key, node) in [("zone", zone_node), ("format", format_node)] {
-            if let Some(node) = node {
-                let expected =
-                    format!("no {key}: {} is no time (/event_time and /received_time are)", source.pointer());
-                reader.wrong(key, node, &expected);
-            }
-        }
-        return None;
-    }
-    match (format, zone_node, format_node) {
-        (None, Some(node), None) => {
-            reader.wrong("zone", node, "a format beside it, for example format = \"%Y-%m-%d %H:%M:%S\"");
-            None
-        }
-        (Some(format), None, _) if format.needs_zone() => {
-            reader.missing(
-                "zone",
-                "zone = \"site\", \"utc\" or an IANA name: the format does not say which clock it shows",
-            );
-            None
-        }
-        (Some(format), Some(node), _) if !format.takes_zone() => {
-            reader.wrong("zone", node, "no zone: this format is the same in every zone");
-            None
-        }
-        (Some(format), _, _) => Some(Time { zone: zone.unwrap_or_else(|| "UTC".to_owned()), format }),
-        (None, _, _) => None,
-    }
-}
-
-fn zone(reader: &Reader<'_>, scope: Scope<'_>) -> Option<String> {
-    const ZONE: &str = "\"site\", \"utc\", or a zone of the IANA database such as \"America/Santiago\"";
-    let text = reader.text("zone", ZONE)?;
-    match text {
-        "site" => scope.site_zone.map(str::to_owned),
-        "utc" | "UTC" => Some("UTC".to_owned()),
-        name if Zone::named(name).is_ok() => Some(name.to_owned()),
-        name => {
-            let node = reader.get("zone")?;
-            let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), ZONE);
-            let names = clock::zone_names();
-            let like = clock::zones_like(name);
-            let near = nearest(name, ["site", "utc"])
-                .or_else(|| like.first().map(String::as_str))
-                .or_else(|| nearest(name, names.iter().map(String::as_str)));
-            problem.nearest = near.map(|near| format!("\"{near}\""));
-            reader.report.error(problem);
-            None
-        }
-    }
-}
-
-fn format(reader: &Reader<'_>) -> Option<Format> {
-    let words: Vec<&str> = Format::WORDS.iter().map(|(word, _)| *word).collect();
-    let expected = format!("a pattern such as \"%Y-%m-%d %H:%M:%S\", or {}", one_of(words.iter().copied()));
-    let text = reader.text("format", &expected)?;
-    if let Some((_, format)) = Format::WORDS.iter().find(|(word, _)| *word == text) {
-        return Some(format.clone());
-    }
-    let node = reader.get("format")?;
-    if !text.contains('%') {
-        reader.wrong_word("format", node, &expected, words);
-        return None;
-    }
-    if Zone::utc().strftime(UtcMicros(0), text).is_none() {
-        reader.wrong("format", node, "a pattern of strftime directives, for example \"%Y-%m-%d %H:%M:%S%:z\"");
-        return None;
-    }
-    Some(Format::Pattern(text.to_owned()))
-}
-
-/// Everything but where the value comes from.
-fn options(reader: &Reader<'_>, origin: Option<Origin>) -> Option<Rule> {
-    let flag = |key| reader.boolean(key).unwrap_or(false);
-    let (upper, lower) = (flag("upper"), flag("lower"));
-    if upper
-        && lower
-        && let Some(node) = reader.get("lower")
-    {
-        reader.wrong("lower", node, "one of upper and lower");
-    }
-    let text = Text {
-        trim: flag("trim"),
-        strip: reader.text("strip", "the characters that are to go, for example \".\"").unwrap_or_default().to_owned(),
-        strip_leading_zeros: flag("strip_leading_zeros"),
-        rut_dash: flag("rut_dash"),
-        case: match (upper, lower) {
-            (true, _) => Case::Upper,
-            (false, true) => Case::Lower,
-            (false, false) => Case::Kept,
-        },
-    };
-    let mut map = Vec::new();
-    if let Some(pairs) =
-        reader.child("map", "a table from the event's words to the vendor's, for example { in = \"IN\" }")
-    {
-        for (from, _, node) in pairs.entries() {
-            match scalar(node) {
-                Some(to) => map.push((from.to_owned(), to)),
-                None => pairs.wrong(from, node, "a text, a number, true or false"),
-            }
-        }
-        if pairs.entries().next().is_none()
-            && let Some(node) = reader.get("map")
-        {
-            reader.wrong("map", node, "at least one word, for example { in = \"IN\" }");
-        }
-    }
-    let default = reader.get("default").and_then(|node| {
-        let value = scalar(node);
-        if value.is_none() {
-            reader.wrong("default", node, "a text, a number, true or false");
-        }
-        value
-    });
-    let optional = flag("optional");
-    if let (true, Some(_), true, Some(node)) = (optional, &default, map.is_empty(), reader.get("default")) {
-        reader.wrong("default", node, "no default beside optional, where no map could need it");
-    }
-    let max_chars = reader.number("max_chars", 1..=65_536, "a whole number of characters, for example 24");
-    let as_type = reader.word("as", As::WORDS);
-    let max_chars = max_chars.and_then(|most| usize::try_from(most).ok());
-    Some(Rule { origin: origin?, text, map, default, optional, max_chars, as_type })
-}
-
-/// What can't be done with the kind of value that stands at the source.
-fn fits(reader: &Reader<'_>, rule: &Rule, scope: Scope<'_>) {
-    let Origin::Source(source, time) = &rule.origin else { return };
-    let (kind, pointer) = (source.kind(), source.pointer());
-    let whole = matches!(kind, Type::List | Type::Object);
-    let no = |key: &'static str, why: &str| {
-        if let Some(node) = reader.get(key) {
-            reader.wrong(key, node, &format!("no {key}: {pointer} {why}"));
-        }
-    };
-    if whole || kind == Type::Boolean {
-        let why = if whole { "is a list or an object" } else { "is true or false" };
-        for key in ["trim", "upper", "lower", "strip", "strip_leading_zeros", "rut_dash", "max_chars"] {
-            no(key, why);
-        }
-    }
-    match kind {
-        Type::List | Type::Object => {
-            no("map", "is a list or an object");
-            no("as", "is a list or an object");
-            if scope.flat {
-                no("from", "is a list or an object, which only JSON can carry");
-            }
-        }
-        Type::Time => {
-            no("map", "is a time; write it with zone and format");
-            let text = match time.as_ref().map(|time| &time.format) {
-                None | Some(Format::Rfc3339 | Format::Rfc3339Millis | Format::Rfc1123 | Format::ZoneName) => true,
-                Some(_) => false,
-            };
-            match rule.as_type {
-                Some(As::Boolean) => no("as", "is a time"),
-                Some(As::Number) if text => {
-                    no("as", "is written as a text; use format = \"epoch_s\" or another number");
-                }
-                _ => {}
-            }
-        }
-        Type::Word if rule.text == Text::default() => vocabulary(reader, *source),
-        Type::Word | Type::Text | Type::Number | Type::Boolean => {}
-    }
-}
-
-/// The keys of `map` where the source has a closed list of words.
-fn vocabulary(reader: &Reader<'_>, source: Source) {
-    let words = source.words();
-    let Some(Value::Table(map)) = reader.get("map").map(|node| &node.value) else { return };
-    for entry in map.entries.iter().filter(|entry| !words.contains(&entry.key.as_str())) {
-        let (key, expected) = (format!("map.{}", entry.key), one_of(words.iter().copied()));
-        let found = format!("a word that {} never has", source.pointer());
-        let mut problem = reader.report.problem(&entry.key_place, &reader.key(&key), &found, &expected);
-        problem.nearest = nearest(&entry.key, words.iter().copied()).map(|word| format!("\"{word}\""));
-        reader.report.error(problem);
     }
 }
 

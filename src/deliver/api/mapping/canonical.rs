@@ -66,6 +66,10 @@ impl Rule {
         if let Some(default) = &self.default {
             scalar("default", default, out);
         }
+        for (source, words) in &self.when {
+            text("when", source.pointer(), out);
+            words.iter().for_each(|word| text("is", word, out));
+        }
         if let Some(most) = self.max_chars {
             write!(out, " max_chars={most}")?;
         }

@@ -73,16 +73,14 @@ impl Compiled {
     ) -> Result<Option<Out<'e>>, Unmappable> {
         let rule = &self.rule;
         let fail = |what: &str| Unmappable::new(&self.target, rule, what);
+        if !rule.when.iter().all(|(source, words)| holds(*source, words, subject)) {
+            return Ok(None);
+        }
         let taken = match &rule.origin {
             Origin::Constant(constant) => return Ok(Some(scalar(constant))),
             Origin::Template(_) => {
                 let name = self.template.as_deref().unwrap_or_default();
-                match templates.render(name, subject) {
-                    Ok(text) => Some(Out::Text(text.into())),
-                    // A field that a template names and the event lacks is an absent source.
-                    Err(_) if rule.optional || rule.default.is_some() => None,
-                    Err(what) => return Err(fail(&what)),
-                }
+                templates.render(name, subject).map_err(|what| fail(&what))?.map(|text| Out::Text(text.into()))
             }
             Origin::Source(source, time) => self.take(*source, time.as_ref(), subject)?,
         };
@@ -135,8 +133,17 @@ impl Compiled {
     fn absent(&self) -> Result<Option<Out<'_>>, Unmappable> {
         match &self.rule.default {
             _ if self.rule.optional => Ok(None),
-            Some(default) => Ok(Some(scalar(default))),
-            None => Err(Unmappable::new(&self.target, &self.rule, "the event has nothing there")),
+            Some(default) => {
+                let default = typed(self.rule.as_type, scalar(default));
+                default.map(Some).map_err(|what| Unmappable::new(&self.target, &self.rule, what))
+            }
+            None => {
+                let what = match self.rule.origin {
+                    Origin::Template(_) => "the event lacks a field that it names",
+                    _ => "the event has nothing there",
+                };
+                Err(Unmappable::new(&self.target, &self.rule, what))
+            }
         }
     }
 
@@ -151,7 +158,18 @@ impl Compiled {
     }
 }
 
-fn scalar(value: &Scalar) -> Out<'_> {
+/// Whether one of these texts stands there.
+fn holds(source: Source, words: &[String], subject: Subject<'_>) -> bool {
+    let is = |text: &str| words.iter().any(|word| word == text);
+    match source.read(subject) {
+        Some(Found::Text(text)) => is(&text),
+        Some(Found::Number(number)) => is(&number),
+        Some(Found::Boolean(value)) => is(if value { "true" } else { "false" }),
+        Some(Found::Time(_) | Found::Json(_)) | None => false,
+    }
+}
+
+pub(super) fn scalar(value: &Scalar) -> Out<'_> {
     match value {
         Scalar::Text(text) => Out::Text(text.as_str().into()),
         Scalar::Number(_) | Scalar::Boolean(_) => Out::Bare(value.as_text().into()),
@@ -231,7 +249,7 @@ fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
     }
 }
 
-fn typed(as_type: Option<As>, out: Out<'_>) -> Result<Out<'_>, &'static str> {
+pub(super) fn typed(as_type: Option<As>, out: Out<'_>) -> Result<Out<'_>, &'static str> {
     match (as_type, out) {
         (None, out) => Ok(out),
         (Some(As::String), Out::Text(text) | Out::Bare(text)) => Ok(Out::Text(text)),

@@ -33,19 +33,20 @@ impl Templates {
         Ok(name)
     }
 
-    /// Renders one. The error says what went wrong and repeats nothing of the event.
-    pub(super) fn render(&self, name: &str, subject: Subject<'_>) -> Result<String, String> {
+    /// Renders one; `None` where the event lacks a field that it names. The error says what went wrong and repeats nothing
+    /// of the event.
+    pub(super) fn render(&self, name: &str, subject: Subject<'_>) -> Result<Option<String>, String> {
         let context = Value::from(Serde(&subject.tree()));
         let template = self.environment.as_ref().ok_or_else(|| ErrorKind::TemplateNotFound.to_string())?;
         let rendered = template.get_template(name).and_then(|template| template.render(context));
         match rendered {
-            Ok(text) if text.len() <= MAX_TEXT => Ok(text),
+            Ok(text) if text.len() <= MAX_TEXT => Ok(Some(text)),
             Ok(_) => Err(format!("it gives more than {MAX_TEXT} bytes")),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::UndefinedError => "the event lacks a field that it names".to_owned(),
-                ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
-                kind => kind.to_string(),
-            }),
+            Err(error) => match error.kind() {
+                ErrorKind::UndefinedError => Ok(None),
+                ErrorKind::OutOfFuel => Err("it takes too many steps".to_owned()),
+                kind => Err(kind.to_string()),
+            },
         }
     }
 }

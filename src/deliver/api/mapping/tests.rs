@@ -241,6 +241,27 @@ fn a_value_takes_the_type_that_is_asked_for() {
 }
 
 #[test]
+fn a_target_is_there_only_when_its_condition_holds() {
+    let source = |pointer| Source::at(pointer).expect("a source");
+    let when = |words: &[&str], rule: Rule| Rule {
+        when: vec![(source("/punch"), words.iter().map(|word| (*word).to_owned()).collect())],
+        ..rule
+    };
+    let hour = at("/event_time", "America/Santiago", pattern("%H:%M"));
+    let fields = || {
+        vec![
+            ("start", when(&["in", "break_in"], hour.clone())),
+            ("end", when(&["out"], hour.clone())),
+            ("late", when(&["ot_in"], Rule::plain(Origin::Constant(Scalar::Boolean(true))))),
+        ]
+    };
+    assert_eq!(mapped(fields(), &punch("1", Punch::In)).as_deref(), Ok(r#"{"start":"08:30"}"#));
+    assert_eq!(mapped(fields(), &punch("1", Punch::Out)).as_deref(), Ok(r#"{"end":"08:30"}"#));
+    assert_eq!(mapped(fields(), &punch("1", Punch::OtIn)).as_deref(), Ok(r#"{"late":true}"#));
+    assert_eq!(mapped(fields(), &empty()).as_deref(), Ok("{}"));
+}
+
+#[test]
 fn templates_see_the_event_strictly_and_within_bounds() {
     let template = |text: &str| Rule::plain(Origin::Template(text.to_owned()));
     let mut event = punch("17", Punch::In);
@@ -257,6 +278,8 @@ fn templates_see_the_event_strictly_and_within_bounds() {
     );
     assert_eq!(value(Rule { optional: true, ..lacking.clone() }, &event), Ok(Value::Null));
     assert_eq!(value(Rule { default: Some(text("-")), ..lacking }, &event), Ok(json!("-")));
+    let broken = Rule { optional: true, ..template("{{ 'a'|length / 0 }}") };
+    assert!(value(broken, &event).is_err(), "only what the event lacks is absent");
     let endless = template("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}");
     assert!(value(endless, &event).expect_err("bounded").contains("too many steps"));
     assert!(Item::new(&mapping(vec![("x", template("{{ site_id"))])).is_err());
@@ -280,6 +303,7 @@ fn the_canonical_text_tells_mappings_apart() {
         Rule { map: vec![("in".to_owned(), Scalar::Number("1".to_owned()))], ..from("/punch") },
         Rule { default: Some(text("1")), ..from("/punch") },
         Rule { max_chars: Some(1), ..from("/punch") },
+        Rule { when: vec![(Source::at("/kind").expect("a source"), vec!["a".to_owned()])], ..from("/punch") },
         Rule { as_type: Some(As::Number), ..from("/punch") },
         Rule { text: Text { trim: true, ..Text::default() }, ..from("/punch") },
         Rule { text: Text { strip: ".".to_owned(), ..Text::default() }, ..from("/punch") },
@@ -291,8 +315,8 @@ fn the_canonical_text_tells_mappings_apart() {
     ];
     let mut texts: Vec<_> = rules.into_iter().map(canonical).collect();
     assert_eq!(texts[3], "\"x\"= from=\"/punch\" map=\"in\" to=\"1\"\n");
-    assert_eq!(texts[10], "\"x\"= from=\"/event_time\" zone=\"UTC\" format=\"rfc3339\"\n");
+    assert_eq!(texts[11], "\"x\"= from=\"/event_time\" zone=\"UTC\" format=\"rfc3339\"\n");
     texts.sort();
     texts.dedup();
-    assert_eq!(texts.len(), 15);
+    assert_eq!(texts.len(), 16);
 }
