@@ -13,8 +13,9 @@ use crate::clock::Now;
 use crate::deliver::api::mapping::{Item, Mapping, Origin, Rule, Scalar, Single, Subject, Unmappable};
 use crate::journal::Record;
 
-/// An item larger than this is rare; batches that fit even if all were so large aren't measured, bytes.
-const ROOMY: usize = 8 * 1024;
+/// An item larger than this is rare; batches that fit even if all were so large aren't measured, bytes. One that is too
+/// large after all is refused before it leaves, and split.
+const ROOMY: usize = 2 * 1024;
 
 /// Why there is no request.
 #[derive(Debug, Clone, PartialEq, Eq)]
