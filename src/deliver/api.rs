@@ -167,13 +167,13 @@ impl Api {
     }
 
     /// A kept body as a request: what a mapping put together, or the plain JSON of a sink without one.
-    fn outgoing(&self, kept: Vec<u8>) -> Outgoing {
-        Outgoing::decode(&kept).unwrap_or_else(|| {
+    fn outgoing(&self, kept: &[u8]) -> Outgoing {
+        Outgoing::decode(kept).unwrap_or_else(|| {
             let path = match self.url.query() {
                 Some(query) => format!("{}?{query}", self.url.path()),
                 None => self.url.path().to_owned(),
             };
-            Outgoing::plain(&self.config.method, &path, kept)
+            Outgoing::plain(&self.config.method, &path, kept.to_vec())
         })
     }
 
@@ -302,7 +302,7 @@ impl Sink for Api {
         let Some(flight) = batch.flight else {
             return Outcome::Retry { reason: "the batch came without its mapped body".to_owned(), after: None };
         };
-        let (key, outgoing) = (&flight.key, self.outgoing(flight.body.clone()));
+        let (key, outgoing) = (&flight.key, self.outgoing(&flight.body));
         if outgoing.body.len() > self.config.max_body_bytes {
             let reason = "the body is larger than max_body_bytes".to_owned();
             return Outcome::Refused { reason, answer: format!("{} bytes", outgoing.body.len()) };

@@ -49,7 +49,7 @@ impl Api {
             loop {
                 match self.map(&window[..fit], false) {
                     Mapped::Flight { key, body, .. } => {
-                        shown.push(Preview::Request(self.shown(&window[..fit], &key, body)));
+                        shown.push(Preview::Request(self.shown(&window[..fit], &key, &body)));
                         break;
                     }
                     Mapped::Unmappable { index, .. } if index > 0 && index < fit => fit = index,
@@ -66,7 +66,7 @@ impl Api {
         shown
     }
 
-    fn shown(&self, records: &[Record], key: &str, body: Vec<u8>) -> Request {
+    fn shown(&self, records: &[Record], key: &str, body: &[u8]) -> Request {
         let outgoing = self.outgoing(body);
         let mut headers = vec![("idempotency-key".to_owned(), key.to_owned())];
         headers.extend(masked(&self.config.auth));
