@@ -22,6 +22,9 @@ mod doubt;
 #[path = "sinks/mutual.rs"]
 mod mutual;
 
+#[path = "sinks/mapping.rs"]
+mod mapping;
+
 #[path = "sinks/only_api.rs"]
 mod only_api;
 
@@ -75,4 +78,9 @@ macro_rules! every_test {
     };
 }
 
-every_test! { api: crate::rigs::Api, api_one_by_one: crate::rigs::LoneApi, postgres: crate::rigs::Central }
+every_test! {
+    api: crate::rigs::Api,
+    api_one_by_one: crate::rigs::LoneApi,
+    api_mapped: crate::rigs::MappedApi,
+    postgres: crate::rigs::Central,
+}

@@ -11,6 +11,12 @@ mod exchange;
 
 pub mod follow;
 
+pub mod mapping;
+
+pub mod preview;
+
+pub mod request;
+
 mod rules;
 
 pub mod template;
@@ -28,7 +34,8 @@ pub use self::auth::Auth;
 use self::auth::Authority;
 use self::exchange::{Answer, Draft, Fault, Wire};
 use self::follow::{Lookup, Poll};
-use super::{Batch, Error, OnAmbiguous, Outcome, Presence, Sink, Verdict};
+use self::request::{Mapper, Outgoing, Refusal};
+use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
 use crate::clock::Clock;
 use crate::event::json;
 use crate::journal::Record;
@@ -82,6 +89,12 @@ pub struct Config {
     pub lookup: Option<Lookup>,
     /// What a lost answer means; `None`: the same bytes go again.
     pub on_ambiguous: Option<OnAmbiguous>,
+    /// `[sink.request]`.
+    pub request: Option<Box<request::Request>>,
+    /// `[sink.map]`; without it an item is the event's own JSON.
+    pub map: Option<mapping::Mapping>,
+    /// `[sink.map_correction]`: without it a sink with `[sink.map]` is told of no correction.
+    pub map_correction: Option<mapping::Mapping>,
 }
 
 impl Default for Config {
@@ -97,6 +110,9 @@ impl Default for Config {
             timeout: Duration::from_secs(30),
             tls: TlsMode::Require,
             ca_file: None,
+            request: None,
+            map: None,
+            map_correction: None,
             client: None,
             answers: Rules::default(),
             poll: None,
@@ -130,8 +146,9 @@ impl PemSource {
 pub struct Api {
     name: String,
     config: Config,
-    method: reqwest::Method,
     url: reqwest::Url,
+    /// `[sink.request]` and `[sink.map]`; `None`: the plain sink.
+    mapper: Option<Mapper>,
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
@@ -148,15 +165,12 @@ impl Api {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Address("url must begin with https:// or http://".to_owned()));
         }
-        let method = match config.method.as_str() {
-            "POST" => reqwest::Method::POST,
-            "PUT" => reqwest::Method::PUT,
-            "PATCH" => reqwest::Method::PATCH,
-            other => return Err(Error::Address(format!("method '{other}' is not one of POST, PUT, PATCH"))),
-        };
+        if !matches!(config.method.as_str(), "POST" | "PUT" | "PATCH") {
+            return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
+        }
+        let mapper = mapper(&config, &url)?;
         let client = client(&config)?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());
             let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| failed())?;
@@ -165,29 +179,50 @@ impl Api {
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
         let wire = Wire { client, clock };
-        Ok(Self { name: name.to_owned(), method, url, wire, headers, authority, rows, config, unreadable: 0 })
+        Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
+    }
+
+    /// First 8 bytes of SHA-256 over what decides what is sent, hex: changes when the mapping does and only then.
+    pub fn revision(&self) -> String {
+        let mut text = String::from("portero mapping 1\n");
+        self.config.request.clone().unwrap_or_default().canonical(&mut text);
+        for (name, map) in [("map", &self.config.map), ("map_correction", &self.config.map_correction)] {
+            if let Some(map) = map {
+                text.push_str(name);
+                text.push('\n');
+                map.canonical(&mut text);
+            }
+        }
+        hex(&Sha256::digest(text.as_bytes())[..8])
+    }
+
+    /// A kept body as a request: what a mapping put together, or the plain JSON of a sink without one.
+    fn outgoing(&self, kept: &[u8]) -> Outgoing {
+        Outgoing::decode(kept).unwrap_or_else(|| {
+            let path = match self.url.query() {
+                Some(query) => format!("{}?{query}", self.url.path()),
+                None => self.url.path().to_owned(),
+            };
+            Outgoing::plain(&self.config.method, &path, kept.to_vec())
+        })
     }
 
     /// The request that carries a batch, before it says who we are.
-    fn draft(&self, key: &str, body: Vec<u8>) -> Result<Draft, Outcome> {
+    fn draft(&self, key: &str, outgoing: &Outgoing) -> Result<Draft, Outcome> {
         let mut headers = self.headers.clone();
+        let (method, url) = outgoing.open(&self.url, &mut headers).map_err(|what| Outcome::Blocked {
+            reason: format!("the request cannot be sent, {what} cannot be used; mend [sink.request]"),
+        })?;
         let key = HeaderValue::from_str(key)
             .map_err(|_| Outcome::Blocked { reason: "the idempotency key cannot be a header".to_owned() })?;
         headers.insert(HeaderName::from_static("idempotency-key"), key);
-        Ok(Draft { method: self.method.clone(), url: self.url.clone(), headers, body: Bytes::from(body) })
+        Ok(Draft { method, url, headers, body: Bytes::copy_from_slice(&outgoing.body) })
     }
 
     /// What was sent, item by item, where rules compare with it.
-    fn items(&self, body: &[u8]) -> Vec<Value> {
+    fn items(&self, outgoing: &Outgoing) -> Vec<Value> {
         let keyed = self.config.answers.items.as_ref().is_some_and(|items| matches!(items.key, Key::Field { .. }));
-        if !keyed && self.config.lookup.is_none() {
-            return Vec::new();
-        }
-        match serde_json::from_slice(body) {
-            Ok(Value::Array(items)) => items,
-            Ok(item) => vec![item],
-            Err(_) => Vec::new(),
-        }
+        if keyed || self.config.lookup.is_some() { outgoing.items() } else { Vec::new() }
     }
 
     /// One request, with who we are on it.
@@ -317,7 +352,15 @@ impl Sink for Api {
         (self.rows, (self.config.max_body_bytes / JSON_GROWTH).max(1))
     }
 
-    fn map(&self, records: &[Record], corrections: bool) -> Option<(String, Vec<u8>)> {
+    fn map(&self, records: &[Record], corrections: bool) -> Mapped {
+        let key = key(records);
+        if let Some(mapper) = &self.mapper {
+            return match mapper.map(records, corrections, &key, self.wire.clock.now()) {
+                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
+                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
+                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
+            };
+        }
         let write = if corrections { json::write_correction } else { json::write };
         let mut body = Vec::with_capacity(records.len() * 768 + 2);
         if let ([record], 0 | 1) = (records, self.config.batch) {
@@ -329,23 +372,27 @@ impl Sink for Api {
             }
             body.push(b']');
         }
-        Some((key(records), body))
+        Mapped::Flight { key, body, keep: false }
+    }
+
+    fn fit(&self, records: &[Record], corrections: bool) -> usize {
+        self.mapper.as_ref().map_or(records.len(), |mapper| mapper.fit(records, corrections, self.wire.clock.now()))
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
         let count = batch.records.len();
-        let (key, body) = match batch.flight {
-            Some(flight) => (flight.key.clone(), flight.body.clone()),
-            // `map` always gives one.
-            None => self.map(batch.records, batch.corrections).unwrap_or_default(),
+        // A relay always brings what `map` gave.
+        let Some(flight) = batch.flight else {
+            return Outcome::Retry { reason: "the batch came without its mapped body".to_owned(), after: None };
         };
-        if body.len() > self.config.max_body_bytes {
+        let (key, outgoing) = (&flight.key, self.outgoing(&flight.body));
+        if outgoing.body.len() > self.config.max_body_bytes {
             let reason = "the body is larger than max_body_bytes".to_owned();
-            return Outcome::Refused { reason, answer: format!("{} bytes", body.len()) };
+            return Outcome::Refused { reason, answer: format!("{} bytes", outgoing.body.len()) };
         }
-        let items = self.items(&body);
+        let items = self.items(&outgoing);
         let sent = Sent { count, items: &items };
-        let draft = match self.draft(&key, body) {
+        let draft = match self.draft(key, &outgoing) {
             Ok(draft) => draft,
             Err(outcome) => return outcome,
         };
@@ -371,12 +418,13 @@ impl Sink for Api {
     }
 
     async fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> Presence {
-        let (key, body) = match batch.flight {
-            Some(flight) => (flight.key.clone(), flight.body.clone()),
-            None => self.map(batch.records, batch.corrections).unwrap_or_default(),
+        let Some(flight) = batch.flight else {
+            let reason = "the batch came without its mapped body".to_owned();
+            return Presence::Unknown(Outcome::Retry { reason, after: None });
         };
-        let items = self.items(&body);
-        match self.draft(&key, body) {
+        let outgoing = self.outgoing(&flight.body);
+        let items = self.items(&outgoing);
+        match self.draft(&flight.key, &outgoing) {
             Ok(draft) => self.presence(&draft, items.get(item), batch.records.get(item)).await,
             Err(outcome) => Presence::Unknown(outcome),
         }
@@ -385,7 +433,6 @@ impl Sink for Api {
 
 /// The event's id for a lone event, else the first 16 bytes of SHA-256 over the ids in order, hex.
 fn key(records: &[Record]) -> String {
-    use std::fmt::Write as _;
     if let [record] = records {
         return record.event.id.to_string();
     }
@@ -393,8 +440,25 @@ fn key(records: &[Record]) -> String {
     for record in records {
         digest.update(record.event.id.0);
     }
-    digest.finalize().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+    hex(&digest.finalize()[..16])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What `[sink.request]` and `[sink.map]` make of events, if there is one of them.
+fn mapper(config: &Config, url: &reqwest::Url) -> Result<Option<Mapper>, Error> {
+    if config.request.is_none() && config.map.is_none() {
+        return Ok(None);
+    }
+    let request = config.request.clone().unwrap_or_default();
+    let surroundings =
+        request::Surroundings { url, method: &config.method, batch: config.batch, max_bytes: config.max_body_bytes };
+    let mapper = Mapper::new(&request, config.map.as_ref(), config.map_correction.as_ref(), &surroundings);
+    mapper.map(Some).map_err(Error::Mapping)
 }

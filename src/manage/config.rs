@@ -2,7 +2,8 @@
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
 //! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `brokers`, `terminals`,
-//! `fields`, `sinks`, `auth`, `answers`, `secrets`) and at last the tables are compared with each other (`load`).
+//! `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `secrets`) and at last the tables are compared
+//! with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
 
@@ -12,11 +13,14 @@ mod auth;
 mod brokers;
 mod environment;
 mod fields;
+mod filters;
 mod load;
+mod mapping;
 mod plain;
 mod presets;
 mod problem;
 mod reader;
+mod request;
 mod secrets;
 mod sinks;
 mod suggest;

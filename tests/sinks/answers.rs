@@ -94,11 +94,13 @@ const BUK: &str = "preset = \"buk-clockings\"\nauth.headers.x-provider-token = {
                    auth.headers.x-provider-name = \"portero\"\n";
 const FRAPPE: &str =
     "preset = \"frappe-hr\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"token \" }\n";
-const CONNECTEAM: &str = "preset = \"connecteam\"\nauth.key = { file = \"{dir}/key\" }\n";
+const CONNECTEAM: &str = "preset = \"connecteam\"\nauth.key = { file = \"{dir}/key\" }\n\
+                          request = { path = \"/clock-in\", max_age_seconds = 315360000 }\n";
 const BAMBOO: &str = "preset = \"bamboohr\"\nauth.user = { file = \"{dir}/key\" }\n\
-                      lookup = { path = \"/lookup?id={/event_id}\", match = { \"/start\" = \"/event_time\" } }\n";
+                      lookup = { path = \"/lookup?id={event/event_id}\" }\n";
 const ODOO: &str = "preset = \"odoo\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"bearer \" }\n\
-                    lookup = { path = \"/lookup\", body = '{\"id\":{/event_id}}' }\n";
+                    map.employee_id = \"/person/terminal_person_id\"\n\
+                    lookup = { path = \"/lookup\", body = '{\"id\":{event/event_id}}' }\n";
 const WEBHOOK: &str = "preset = \"standard-webhook\"\nauth.secret = { file = \"{dir}/webhook\" }\n";
 
 /// Rules for every verdict that needs nothing else.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portero::deliver::filter::{Filter, Filtered};
 use portero::deliver::{ANSWER_LOST, api};
 
 use crate::answers::configured;
@@ -63,9 +64,10 @@ impl Ledger {
     }
 }
 
-fn sink(text: &str, vendor: &VendorApi, world: &World) -> api::Api {
+/// As the gateway makes it: behind a filter, which must pass on what the sink says of lost answers.
+fn sink(text: &str, vendor: &VendorApi, world: &World) -> Filtered<api::Api> {
     let config = configured(text, &vendor.url(), world.dir.path());
-    api::Api::new("far", config, world.clock.clone()).unwrap()
+    Filtered::new(api::Api::new("far", config, world.clock.clone()).unwrap(), Filter::default())
 }
 
 fn stored() -> Reply {
