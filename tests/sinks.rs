@@ -34,6 +34,9 @@ mod only_postgres;
 #[path = "sinks/pooler.rs"]
 mod pooler;
 
+#[path = "sinks/presets.rs"]
+mod presets;
+
 #[path = "sinks/proxy.rs"]
 mod proxy;
 
