@@ -91,6 +91,34 @@ pub enum Auth {
     Hmac(Box<Hmac>),
 }
 
+impl Auth {
+    /// The headers that it puts onto a request, as people may see them: every secret is `***`.
+    pub fn shown(&self) -> Vec<(String, String)> {
+        let one = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        match self {
+            Self::None | Self::Query { .. } | Self::Body { .. } => Vec::new(),
+            Self::Bearer { .. } => one("authorization", "Bearer ***"),
+            Self::Basic { .. } | Self::BasicKey { .. } => one("authorization", "Basic ***"),
+            Self::ApiKey { header, .. } => one(header, "***"),
+            Self::Headers(headers) => {
+                let shown = |words: &Words| match words {
+                    Words::Plain(text) => text.clone(),
+                    Words::Secret { prefix, .. } => format!("{prefix}***"),
+                };
+                headers.iter().map(|(name, words)| (name.clone(), shown(words))).collect()
+            }
+            Self::Login(login) => login.place.shown(),
+            Self::OAuth2(oauth2) => oauth2.place.shown(),
+            Self::Hmac(hmac) => {
+                let times = hmac.timestamp.iter().map(|(name, _)| name);
+                let names = times.chain(&hmac.nonce).chain(&hmac.id).chain([&hmac.signature]);
+                let own = hmac.headers.iter().map(|(name, _)| name);
+                names.chain(own).map(|name| (name.clone(), "***".to_owned())).collect()
+            }
+        }
+    }
+}
+
 /// A text, or a secret with a text before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Words {

@@ -39,6 +39,15 @@ pub enum Placement {
 }
 
 impl Placement {
+    /// The header that it makes, as people may see it.
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Header { name, prefix } => vec![(name.clone(), format!("{prefix}***"))],
+            Self::Cookie { name } => vec![("cookie".to_owned(), format!("{name}=***"))],
+            Self::Query { .. } | Self::Body { .. } => Vec::new(),
+        }
+    }
+
     /// Whether it can be done at all.
     pub(super) fn check(&self) -> Result<(), Error> {
         let (Self::Header { name, .. } | Self::Cookie { name }) = self else { return Ok(()) };
