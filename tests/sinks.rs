@@ -22,6 +22,9 @@ mod doubt;
 #[path = "sinks/mutual.rs"]
 mod mutual;
 
+#[path = "sinks/oauth_real.rs"]
+mod oauth_real;
+
 #[path = "sinks/only_api.rs"]
 mod only_api;
 
