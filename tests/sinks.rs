@@ -25,6 +25,9 @@ mod mutual;
 #[path = "sinks/mapping.rs"]
 mod mapping;
 
+#[path = "sinks/oauth_real.rs"]
+mod oauth_real;
+
 #[path = "sinks/only_api.rs"]
 mod only_api;
 
