@@ -16,7 +16,7 @@ use super::types::Config;
 pub(super) const OUR_READER: u32 = 1;
 
 /// Chosen by measuring, see the table in the module's documentation.
-pub(super) const PAGE_SIZE: u32 = 1024;
+pub(super) const PAGE_SIZE: u32 = 512;
 
 /// Pages in the WAL before the writer copies them back. The larger, the fewer times a page that changes with every
 /// commit is written; 8192 pages of 1024 bytes are 8 MiB.

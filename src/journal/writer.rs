@@ -46,7 +46,7 @@ pub(super) enum Lazy {
 }
 
 pub(super) enum Command {
-    Append { entries: Vec<Entry>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
+    Append { entries: Arc<Vec<Entry>>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
     Work(Box<dyn Work>),
     Lazy(Lazy),
     Close(oneshot::Sender<Result<(), Error>>),
