@@ -58,6 +58,8 @@ mod shared;
 
 mod state;
 
+mod trace;
+
 mod types;
 
 mod verify;
@@ -77,8 +79,8 @@ use shared::{Call, Shared};
 use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
-    Anchor, Appended, ClientSession, Config, DeviceState, Entry, Flight, Quarantined, Query, Record, Redelivery, Seq,
-    Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Verification, When,
+    Anchor, Appended, ClientSession, Config, DeviceState, Entry, Fate, Flight, Quarantined, Query, Record, Redelivery,
+    Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced, Verification, When,
 };
 use view::View;
 use writer::{Command, Lazy, Writer};

@@ -3,8 +3,9 @@
 //! Must not: write.
 
 use super::error::Error;
-use super::types::Seq;
-use super::{Journal, chain};
+use super::types::{Record, Seq, Traced};
+use super::{Journal, chain, trace};
+use crate::event::{EventId, UtcMicros};
 
 impl Journal {
     /// The journal's own id, hex: made with the file, never changed.
@@ -20,6 +21,21 @@ impl Journal {
     /// The last number in the file, also where another process writes it.
     pub async fn last(&self) -> Result<Seq, Error> {
         self.read_with(|view| view.head()).await
+    }
+
+    /// What became of an event.
+    pub async fn trace(&self, id: EventId) -> Result<Option<Traced>, Error> {
+        self.browse(move |view| trace::by_id(view, id)).await
+    }
+
+    /// What became of the events around a UTC day, ascending, if `wanted`: of every event that belongs to that day in some
+    /// zone, also of one that came late or whose device's clock was wrong.
+    pub async fn trace_around(
+        &self,
+        midnight: UtcMicros,
+        wanted: impl Fn(&Record) -> bool + Send + 'static,
+    ) -> Result<Vec<Traced>, Error> {
+        self.browse(move |view| trace::around(view, midnight, wanted)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

@@ -302,3 +302,39 @@ pub struct DeviceState {
     /// Records missing, by the native sequence.
     pub gaps: u64,
 }
+
+/// An event, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// The event.
+    pub record: Record,
+    /// Each sink that is not removed, in order of registration.
+    pub fates: Vec<(String, Fate)>,
+}
+
+/// What became of an event at one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It waits.
+    Pending,
+    /// A person released it from quarantine; it waits.
+    Released,
+    /// It was delivered, or left out by the sink's filter.
+    Settled {
+        /// It left with a provisional time, and the right one is on its way.
+        correction_pending: bool,
+    },
+    /// The sink refused it for good.
+    Quarantined {
+        /// Why.
+        reason: String,
+        /// The sink's own words.
+        answer: String,
+        /// How many times it was sent.
+        attempts: u32,
+        /// Since when.
+        at: UtcMicros,
+    },
+    /// It was there before the sink was, which was not asked to catch up (`start = "now"`).
+    BeforeItsStart,
+}
