@@ -309,6 +309,56 @@ fn quarantined_events_are_listed_shown_and_replayed() {
 }
 
 #[test]
+fn i4_a_quarantined_event_is_dropped_only_with_a_reason_and_a_name_that_are_kept() {
+    let vendor = VendorApi::start(Behaviour::RejectIf(Arc::new(|_| true)));
+    let mut site = Site::new(&vendor.url());
+    site.gateway.restart_ready();
+    site.play(5, 1);
+    eventually("all are refused", DEADLINE, || site.stats()["sinks"][0]["quarantined"] == 5);
+    let listed = lines(&site.gateway.cli(&["quarantine", "list", "--json"]));
+    let (seqs, ids): (Vec<String>, Vec<&str>) =
+        listed.iter().map(|e| (e["seq"].to_string(), e["event_id"].as_str().unwrap())).unzip();
+    for wrong in [
+        &["quarantine", "drop", &seqs[0], "--who", "ana"][..],
+        &["quarantine", "drop", &seqs[0], "--who", "ana", "--why", " "],
+        &["quarantine", "drop", "--who", "ana", "--why", "test"],
+    ] {
+        assert_eq!(site.gateway.cli(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let absent = ["quarantine", "drop", "999", "--who", "ana", "--why", "test"];
+    assert_eq!(site.gateway.cli(&absent).status.code(), Some(1));
+    assert_eq!(site.stats()["sinks"][0]["quarantined"], 5, "nothing was dropped by mistake");
+
+    let said = ["--who", "ana", "--why", "test punches", "--json"];
+    let drop = |which: &[&str]| site.gateway.cli_json(&[&["quarantine", "drop"], which, &said].concat());
+    assert_eq!(drop(&[&seqs[0], &seqs[1]])["dropped"], 2);
+    assert_eq!(drop(&["--reason", "no such reason"])["dropped"], 0);
+    assert_eq!(drop(&["--reason", "HTTP 422", "--terminal", "yard", "--since", "2020-01-01"])["dropped"], 3);
+    let sink = &site.stats()["sinks"][0];
+    assert_eq!((&sink["dropped"], &sink["quarantined"], &sink["pending"]), (&5.into(), &0.into(), &0.into()));
+    assert_eq!((&sink["delivered"], &sink["filtered"]), (&0.into(), &0.into()));
+    for id in ids {
+        let traced = &lines(&site.gateway.cli(&["trace", id, "--json"]))[0]["sinks"][0];
+        assert_eq!((&traced["state"], &traced["who"]), (&"dropped".into(), &"ana".into()), "{traced}");
+        let words = out(&site.gateway.cli(&["trace", id]));
+        assert!(words.contains("dropped by ana") && words.contains("test punches"), "{words}");
+    }
+
+    // Without a running gateway too, and what comes later is delivered as ever.
+    site.play(1, 2);
+    eventually("one more is refused", DEADLINE, || site.stats()["sinks"][0]["quarantined"] == 1);
+    site.gateway.sigterm();
+    let all = ["quarantine", "drop", "--all", "--who", "ana", "--why", "test punches", "--json"];
+    assert_eq!(site.gateway.cli_json(&all)["dropped"], 1);
+    vendor.behave(Behaviour::Ok);
+    site.gateway.restart_ready();
+    site.play(3, 3);
+    eventually("what came later is delivered", DEADLINE, || site.stats()["sinks"][0]["delivered"] == 3);
+    assert_eq!(site.stats()["sinks"][0]["dropped"], 6);
+    assert_eq!(vendor.oracle().stored.len(), 3);
+}
+
+#[test]
 fn trace_answers_whether_a_punch_arrived_by_id_and_by_person_and_day() {
     let vendor = VendorApi::start(Behaviour::RejectIf(Arc::new(|event| {
         event["native_seq"].as_str().is_some_and(|seq| seq.ends_with('3'))

@@ -120,6 +120,9 @@ fn fate(sink: &str, fate: &Fate, waits: &[(String, String)]) -> (&'static str, V
             json!({ "reason": reason, "answer": answer, "attempts": attempts,
                     "since": event_json::rfc3339(*at).as_str() }),
         ),
+        Fate::Dropped { why, who, at, reason } => {
+            ("dropped", json!({ "why": why, "who": who, "at": event_json::rfc3339(*at).as_str(), "reason": reason }))
+        }
         Fate::BeforeItsStart => ("not_asked_for", json!({})),
     }
 }
@@ -179,6 +182,13 @@ fn show(traced: &Traced, waits: &[(String, String)], out: &mut Output) -> std::i
                 "{word} since {} after {} attempts: {}",
                 table::time(&said["since"]),
                 text("attempts"),
+                text("reason")
+            ),
+            Fate::Dropped { .. } => format!(
+                "{word} by {} at {}: {} (quarantined for: {})",
+                text("who"),
+                table::time(&said["at"]),
+                text("why"),
                 text("reason")
             ),
             Fate::BeforeItsStart => "not asked for: the sink was added later, with start = \"now\"".to_owned(),

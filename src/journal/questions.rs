@@ -1,10 +1,10 @@
-//! Small questions to the journal itself: who is it, how far has it come, is it alive?
+//! What people ask of the journal: who is it, how far has it come, what became of an event; and what they decide.
 //!
-//! Must not: write.
+//! Must not: hold up a relay.
 
 use super::error::Error;
 use super::types::{Record, Seq, Traced};
-use super::{Journal, chain, trace};
+use super::{Journal, abandon, chain, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -36,6 +36,11 @@ impl Journal {
         wanted: impl Fn(&Record) -> bool + Send + 'static,
     ) -> Result<Vec<Traced>, Error> {
         self.browse(move |view| trace::around(view, midnight, wanted)).await
+    }
+
+    /// Gives quarantined events of a sink up for good, with the reason and the name of who says so; answers how many were.
+    pub async fn drop_quarantined(&self, sink: String, seqs: Vec<Seq>, why: String, who: String) -> Result<u64, Error> {
+        self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

@@ -87,6 +87,10 @@ const MIGRATIONS: &[&str] = &[
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '',
         answer TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    -- Quarantined events that a person gave up.
+    CREATE TABLE dropped(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL,
+        reason TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
     CREATE TABLE flight(
         sink INTEGER PRIMARY KEY, key TEXT NOT NULL, seqs BLOB NOT NULL, body BLOB NOT NULL,
         provisional INTEGER NOT NULL) STRICT;

@@ -371,6 +371,22 @@ pub(super) fn add_correction(conn: &Connection, sink: u32, seq: u64) -> Result<(
     Ok(())
 }
 
+/// A quarantined event is settled as dropped.
+pub(super) fn give_up(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error> {
+    let sink = &mut tx.state.sinks[at];
+    if seq <= sink.position {
+        delete_exception(tx.conn, sink.id, seq)?;
+        sink.exceptions -= 1;
+    } else {
+        tx.conn
+            .prepare_cached("UPDATE exception SET state = 3 WHERE sink = ?1 AND seq = ?2")?
+            .execute(params![sink.id, db(seq)])?;
+    }
+    sink.dropped += 1;
+    sink.dirty = true;
+    Ok(())
+}
+
 /// Makes quarantined events pending again.
 pub(super) fn release(tx: &mut Tx<'_>, name: &str, seqs: Option<&[Seq]>) -> Result<u64, Error> {
     let id = tx

@@ -86,14 +86,23 @@ fn traced(view: &mut View, seqs: &[u64]) -> Result<Vec<Traced>, Error> {
 fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {
     let mut sinks = view.conn()?.prepare_cached(
         "SELECT s.name, s.started_after, s.position, x.state, x.reason, x.answer, x.attempts, x.at,
-                EXISTS (SELECT 1 FROM correction c WHERE c.sink = s.id AND c.seq = ?1)
+                EXISTS (SELECT 1 FROM correction c WHERE c.sink = s.id AND c.seq = ?1),
+                d.why, d.who, d.at, d.reason
          FROM sink s LEFT JOIN exception x ON x.sink = s.id AND x.seq = ?1
+         LEFT JOIN dropped d ON d.sink = s.id AND d.seq = ?1
          WHERE s.removed_at IS NULL ORDER BY s.id",
     )?;
     let fates = sinks.query_map(params![db(seq)], |row| {
         let (started, position) = (un(row.get(1)?), un(row.get(2)?));
         let state: Option<i64> = row.get(3)?;
+        let dropped: Option<String> = row.get(9)?;
         let fate = match state {
+            _ if dropped.is_some() => Fate::Dropped {
+                why: dropped.unwrap_or_default(),
+                who: row.get(10)?,
+                at: UtcMicros(row.get(11)?),
+                reason: row.get(12)?,
+            },
             Some(HELD) => Fate::Released,
             Some(QUARANTINED) => Fate::Quarantined {
                 reason: row.get(4)?,

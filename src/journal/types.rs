@@ -335,6 +335,17 @@ pub enum Fate {
         /// Since when.
         at: UtcMicros,
     },
+    /// A person gave it up.
+    Dropped {
+        /// Why.
+        why: String,
+        /// Who said so.
+        who: String,
+        /// When.
+        at: UtcMicros,
+        /// Why it had been quarantined.
+        reason: String,
+    },
     /// It was there before the sink was, which was not asked to catch up (`start = "now"`).
     BeforeItsStart,
 }
