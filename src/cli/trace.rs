@@ -114,7 +114,16 @@ fn fate(sink: &str, fate: &Fate, waits: &[(String, String)]) -> (&'static str, V
     match fate {
         Fate::Pending => ("pending", json!({ "waits_for": why() })),
         Fate::Released => ("pending", json!({ "released": true, "waits_for": why() })),
-        Fate::Settled { correction_pending } => ("delivered", json!({ "correction_pending": correction_pending })),
+        Fate::Settled { delivery, correction_pending } => {
+            let mut said = json!({ "correction_pending": correction_pending });
+            if let Some(delivery) = delivery {
+                said["from"] = event_json::rfc3339(delivery.from).as_str().into();
+                said["until"] = event_json::rfc3339(delivery.until).as_str().into();
+                said["revision"] = delivery.revision.as_str().into();
+                said["remote_id"] = delivery.remote_id.as_deref().into();
+            }
+            ("delivered", said)
+        }
         Fate::Quarantined { reason, answer, attempts, at } => (
             "quarantined",
             json!({ "reason": reason, "answer": answer, "attempts": attempts,
@@ -177,7 +186,27 @@ fn show(traced: &Traced, waits: &[(String, String)], out: &mut Output) -> std::i
         let line = match of {
             Fate::Pending | Fate::Released if said["waits_for"].is_string() => format!("{word}: {}", text("waits_for")),
             Fate::Released => format!("{word}, released from quarantine"),
-            Fate::Settled { correction_pending: true } => format!("{word}; a correction of its time is on its way"),
+            Fate::Settled { delivery, correction_pending } => {
+                let mut line = word.to_owned();
+                if let Some(delivery) = delivery {
+                    let (from, until) = (table::time(&said["from"]), table::time(&said["until"]));
+                    line.push_str(&if from == until {
+                        format!(" at {from}")
+                    } else {
+                        format!(" from {from} to {until}")
+                    });
+                    if !delivery.revision.is_empty() {
+                        line.push_str(&format!(", mapping {}", delivery.revision));
+                    }
+                    if let Some(id) = &delivery.remote_id {
+                        line.push_str(&format!(", there called {id}"));
+                    }
+                }
+                if *correction_pending {
+                    line.push_str("; a correction of its time is on its way");
+                }
+                line
+            }
             Fate::Quarantined { .. } => format!(
                 "{word} since {} after {} attempts: {}",
                 table::time(&said["since"]),
@@ -192,7 +221,7 @@ fn show(traced: &Traced, waits: &[(String, String)], out: &mut Output) -> std::i
                 text("reason")
             ),
             Fate::BeforeItsStart => "not asked for: the sink was added later, with start = \"now\"".to_owned(),
-            Fate::Pending | Fate::Settled { .. } => word.to_owned(),
+            Fate::Pending => word.to_owned(),
         };
         out.line(format_args!("{name:<10} {line}"))?;
         if let Fate::Quarantined { answer, .. } = of

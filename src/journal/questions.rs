@@ -3,8 +3,8 @@
 //! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::{Record, Seq, Traced};
-use super::{Journal, abandon, chain, trace};
+use super::types::{Record, Seq, SinkId, Traced};
+use super::{Journal, abandon, chain, heal, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -41,6 +41,23 @@ impl Journal {
     /// Gives quarantined events of a sink up for good, with the reason and the name of who says so; answers how many were.
     pub async fn drop_quarantined(&self, sink: String, seqs: Vec<Seq>, why: String, who: String) -> Result<u64, Error> {
         self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
+    }
+
+    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers whether something was
+    /// delivered under it before.
+    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<bool, Error> {
+        self.write(move |tx| heal::serve(tx, sink, &revision)).await
+    }
+
+    /// Something was delivered under the sink's revision.
+    pub async fn prove(&self, sink: SinkId) -> Result<(), Error> {
+        self.write(move |tx| heal::prove(tx, sink)).await
+    }
+
+    /// Makes at most `most` quarantined events of a sink pending again that were refused under another revision than the
+    /// one that it is served under now, but those whose reason begins with `except`. Answers how many.
+    pub async fn heal(&self, sink: SinkId, most: usize, except: &'static str) -> Result<u64, Error> {
+        self.write(move |tx| heal::heal(tx, sink, most, except)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

@@ -81,12 +81,20 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE sink(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, started_after INTEGER NOT NULL, position INTEGER NOT NULL,
         delivered INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0,
-        dropped INTEGER NOT NULL DEFAULT 0, removed_at INTEGER) STRICT;
+        dropped INTEGER NOT NULL DEFAULT 0, removed_at INTEGER,
+        revision TEXT NOT NULL DEFAULT '', proven TEXT NOT NULL DEFAULT '') STRICT;
     -- state 1: held (pending again), 2: quarantined, 3: settled ahead of the position.
     CREATE TABLE exception(
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '',
         answer TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+        revision TEXT NOT NULL DEFAULT '', PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    -- Runs of deliveries: when, and under which revision of the sink's mapping.
+    CREATE TABLE delivery(
+        sink INTEGER NOT NULL, last_seq INTEGER NOT NULL, first_seq INTEGER NOT NULL, first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL, revision TEXT NOT NULL, PRIMARY KEY(sink, last_seq)) STRICT, WITHOUT ROWID;
+    -- What a sink calls an event.
+    CREATE TABLE remote(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
     -- Quarantined events that a person gave up.
     CREATE TABLE dropped(
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL,

@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::body;
 use super::error::Error;
 use super::index;
+use super::runs;
 use super::schema::{db, un};
 use super::settle::{HELD, QUARANTINED};
 use super::types::{Fate, Record, Traced};
@@ -87,15 +88,22 @@ fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {
     let mut sinks = view.conn()?.prepare_cached(
         "SELECT s.name, s.started_after, s.position, x.state, x.reason, x.answer, x.attempts, x.at,
                 EXISTS (SELECT 1 FROM correction c WHERE c.sink = s.id AND c.seq = ?1),
-                d.why, d.who, d.at, d.reason
+                d.why, d.who, d.at, d.reason, s.id
          FROM sink s LEFT JOIN exception x ON x.sink = s.id AND x.seq = ?1
          LEFT JOIN dropped d ON d.sink = s.id AND d.seq = ?1
          WHERE s.removed_at IS NULL ORDER BY s.id",
     )?;
-    let fates = sinks.query_map(params![db(seq)], |row| {
+    let conn = view.conn()?;
+    let mut rows = sinks.query(params![db(seq)])?;
+    let mut fates = Vec::new();
+    while let Some(row) = rows.next()? {
         let (started, position) = (un(row.get(1)?), un(row.get(2)?));
         let state: Option<i64> = row.get(3)?;
         let dropped: Option<String> = row.get(9)?;
+        let settled = |row: &rusqlite::Row<'_>| -> Result<Fate, Error> {
+            let delivery = runs::of(conn, row.get(13)?, seq)?;
+            Ok(Fate::Settled { delivery, correction_pending: row.get(8)? })
+        };
         let fate = match state {
             _ if dropped.is_some() => Fate::Dropped {
                 why: dropped.unwrap_or_default(),
@@ -110,14 +118,14 @@ fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {
                 attempts: row.get(6)?,
                 at: UtcMicros(row.get(7)?),
             },
-            Some(_) => Fate::Settled { correction_pending: row.get(8)? },
             None if seq <= started => Fate::BeforeItsStart,
-            None if seq <= position => Fate::Settled { correction_pending: row.get(8)? },
+            Some(_) => settled(row)?,
+            None if seq <= position => settled(row)?,
             None => Fate::Pending,
         };
-        Ok((row.get(0)?, fate))
-    })?;
-    Ok(fates.collect::<rusqlite::Result<_>>()?)
+        fates.push((row.get(0)?, fate));
+    }
+    Ok(fates)
 }
 
 /// The first row that was received at `time` or later, by bisection: rows stand in order of receipt but where the clock was

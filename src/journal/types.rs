@@ -146,6 +146,11 @@ pub struct SinkState {
 pub enum Settlement {
     /// It arrived.
     Delivered,
+    /// It arrived, and the sink has a name of its own for it.
+    Confirmed {
+        /// What the sink calls it.
+        remote_id: String,
+    },
     /// The sink's declared filter leaves it out.
     Filtered,
     /// Proven unacceptable.
@@ -321,6 +326,8 @@ pub enum Fate {
     Released,
     /// It was delivered, or left out by the sink's filter.
     Settled {
+        /// When and how; not known of filtered events, of the last minute's, and of the minute before a crash.
+        delivery: Option<Delivery>,
         /// It left with a provisional time, and the right one is on its way.
         correction_pending: bool,
     },
@@ -348,4 +355,17 @@ pub enum Fate {
     },
     /// It was there before the sink was, which was not asked to catch up (`start = "now"`).
     BeforeItsStart,
+}
+
+/// What is known of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Not before then …
+    pub from: UtcMicros,
+    /// … and not after then: the times of the first and the last of a run of deliveries, at most a minute apart.
+    pub until: UtcMicros,
+    /// Revision of the sink's mapping and answer rules; empty for a plain sink.
+    pub revision: String,
+    /// What the sink calls the event.
+    pub remote_id: Option<String>,
 }
