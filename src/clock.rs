@@ -3,6 +3,8 @@
 //! Must not: order anything by wall time, or guess silently. What can't be known is said in `clock_quality` and
 //! `uncertainty_ms`; the raw text stays with the event whatever happens here.
 
+mod format;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

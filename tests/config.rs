@@ -227,3 +227,39 @@ fn lines_and_pairs_are_read_by_their_layout() {
     bad(&text("columns", "\"/pin\""), &options());
     bad(&text("json", "{ column = 3 }"), &options());
 }
+
+#[test]
+fn a_mapping_is_read_in_the_order_in_which_it_is_written() {
+    use portero::deliver::api::mapping::{Format, Origin, Time};
+    let text = std::fs::read_to_string(root().join("config/examples/vendor-mapping.toml")).expect("the example");
+    let config = good(&text, &options()).config;
+    let sink = &config.sinks[0];
+    assert_eq!(sink.filter.kinds, [portero::event::Kind::AttendancePunch]);
+    let portero::deliver::Kind::Api(api) = &sink.kind else { panic!("an API") };
+    let map = api.map.as_ref().expect("a mapping");
+    let targets: Vec<String> = map.fields.iter().map(|field| field.target.join(".")).collect();
+    assert_eq!(targets, ["serialNumber", "idNumber", "time", "isEntry"]);
+    let Origin::Source(source, Some(Time { zone, format })) = &map.fields[2].rule.origin else { panic!("a time") };
+    assert_eq!(
+        (source.pointer(), zone.as_str()),
+        ("/event_time", "America/Santiago"),
+        "the site's zone is the gateway's"
+    );
+    assert_eq!(*format, Format::Pattern("%Y-%m-%d %H:%M:%S".to_owned()));
+
+    let elsewhere = text.replace("kinds = [", "terminals = [\"lobby-fac\"]\nkinds = [");
+    let warnings = good(&elsewhere, &options()).warnings;
+    let doubt = warnings.iter().find(|w| w.key == "sink[1].terminals").expect("a doubt");
+    assert_eq!(doubt.nearest.as_deref(), Some("\"lobby-face\""));
+
+    // Tables and dotted keys nest, an escaped dot does not, and true and false are words like others.
+    let nested = text.replace(
+        "serialNumber = \"/terminal_serial\"",
+        "\"device.serial\" = \"/terminal_serial\"\ndevice.door = { from = \"/door/number\", optional = true }\n'a\\.b' = \"/kind\"\n\
+         alarm = { from = \"/alarm/active\", map = { true = 1, false = 0 }, default = 0 }",
+    );
+    let config = good(&nested, &options()).config;
+    let portero::deliver::Kind::Api(api) = &config.sinks[0].kind else { panic!("an API") };
+    let targets: Vec<_> = api.map.as_ref().expect("a mapping").fields.iter().map(|f| f.target.join("|")).collect();
+    assert_eq!(targets[..4], ["device|serial", "device|door", "a.b", "alarm"]);
+}

@@ -10,6 +10,9 @@ mod support;
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
+#[path = "sinks/mapping.rs"]
+mod mapping;
+
 #[path = "sinks/only_api.rs"]
 mod only_api;
 
@@ -63,4 +66,9 @@ macro_rules! every_test {
     };
 }
 
-every_test! { api: crate::rigs::Api, api_one_by_one: crate::rigs::LoneApi, postgres: crate::rigs::Central }
+every_test! {
+    api: crate::rigs::Api,
+    api_one_by_one: crate::rigs::LoneApi,
+    api_mapped: crate::rigs::MappedApi,
+    postgres: crate::rigs::Central,
+}

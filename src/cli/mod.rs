@@ -20,6 +20,8 @@ pub mod events;
 
 pub mod ledger;
 
+pub mod mapping;
+
 pub mod output;
 
 pub mod quarantine;
@@ -62,7 +64,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 const GROUPS: &[(&str, &[&str])] = &[
     ("Gateway", &["run", "check", "status"]),
     ("Events", &["events", "trace", "quarantine", "journal"]),
-    ("Centre", &["central"]),
+    ("Centre", &["central", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
 ];
 
@@ -84,6 +86,8 @@ enum Command {
     Journal(ledger::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
+    /// Show what a sink would send for stored events
+    Mapping(mapping::Args),
     /// Show what a terminal's bytes mean, one event as JSON a line
     Decode(decode::Args),
     /// Play a terminal, so that a gateway can be tried without one
@@ -110,6 +114,7 @@ pub fn main() -> Exit {
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => ledger::run(args),
         Command::Central(args) => central::run(args),
+        Command::Mapping(args) => mapping::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Simulate(args) => simulate::run(args),
     };

@@ -5,16 +5,23 @@
 
 mod credential;
 
+pub mod mapping;
+
+pub mod preview;
+
+pub mod request;
+
 mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use sha2::{Digest as _, Sha256};
 
 use self::credential::Credential;
-use super::{Batch, Error, Outcome, Sink, trust};
+use self::request::{Mapper, Outgoing, Refusal};
+use super::{Batch, Error, Mapped, Outcome, Sink, trust};
 use crate::clock::Clock;
 use crate::event::json;
 use crate::journal::Record;
@@ -58,6 +65,12 @@ pub struct Config {
     pub tls: TlsMode,
     /// Own CA.
     pub ca_file: Option<PathBuf>,
+    /// `[sink.request]`.
+    pub request: Option<Box<request::Request>>,
+    /// `[sink.map]`; without it an item is the event's own JSON.
+    pub map: Option<mapping::Mapping>,
+    /// `[sink.map_correction]`: without it a sink with `[sink.map]` is told of no correction.
+    pub map_correction: Option<mapping::Mapping>,
 }
 
 /// `auth = { type = … }`.
@@ -90,7 +103,9 @@ pub enum Auth {
 pub struct Api {
     name: String,
     config: Config,
-    method: reqwest::Method,
+    url: reqwest::Url,
+    /// `[sink.request]` and `[sink.map]`; `None`: the plain sink.
+    mapper: Option<Mapper>,
     client: reqwest::Client,
     headers: HeaderMap,
     credential: Credential,
@@ -106,12 +121,10 @@ impl Api {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Address("url must begin with https:// or http://".to_owned()));
         }
-        let method = match config.method.as_str() {
-            "POST" => reqwest::Method::POST,
-            "PUT" => reqwest::Method::PUT,
-            "PATCH" => reqwest::Method::PATCH,
-            other => return Err(Error::Address(format!("method '{other}' is not one of POST, PUT, PATCH"))),
-        };
+        if !matches!(config.method.as_str(), "POST" | "PUT" | "PATCH") {
+            return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
+        }
+        let mapper = mapper(&config, &url)?;
         let tls = crate::tls::client_config(config.tls, config.ca_file.as_deref())?;
         let client = reqwest::Client::builder()
             // Checked by type: our rustls and reqwest's must be the same release.
@@ -129,7 +142,6 @@ impl Api {
             .build()
             .map_err(|e| Error::Http(e.without_url().to_string()))?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());
             let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| failed())?;
@@ -137,18 +149,46 @@ impl Api {
         }
         let credential = Credential::new(config.auth.clone())?;
         let rows = config.batch.max(1);
-        Ok(Self { name: name.to_owned(), method, client, headers, credential, clock, rows, config })
+        Ok(Self { name: name.to_owned(), url, mapper, client, headers, credential, clock, rows, config })
     }
 
-    async fn request(&mut self, key: &str, body: Vec<u8>, sent: usize) -> Result<Answer, Outcome> {
+    /// First 8 bytes of SHA-256 over what decides what is sent, hex: changes when the mapping does and only then.
+    pub fn revision(&self) -> String {
+        let mut text = String::from("portero mapping 1\n");
+        self.config.request.clone().unwrap_or_default().canonical(&mut text);
+        for (name, map) in [("map", &self.config.map), ("map_correction", &self.config.map_correction)] {
+            if let Some(map) = map {
+                text.push_str(name);
+                text.push('\n');
+                map.canonical(&mut text);
+            }
+        }
+        hex(&Sha256::digest(text.as_bytes())[..8])
+    }
+
+    /// A kept body as a request: what a mapping put together, or the plain JSON of a sink without one.
+    fn outgoing(&self, kept: &[u8]) -> Outgoing {
+        Outgoing::decode(kept).unwrap_or_else(|| {
+            let path = match self.url.query() {
+                Some(query) => format!("{}?{query}", self.url.path()),
+                None => self.url.path().to_owned(),
+            };
+            Outgoing::plain(&self.config.method, &path, kept.to_vec())
+        })
+    }
+
+    async fn request(&mut self, key: &str, outgoing: &Outgoing, sent: usize) -> Result<Answer, Outcome> {
         let mut headers = self.headers.clone();
+        let (method, address) = outgoing.open(&self.url, &mut headers).map_err(|what| Outcome::Blocked {
+            reason: format!("the request cannot be sent, {what} cannot be used; mend [sink.request]"),
+        })?;
         if let Some((name, value)) = self.credential.header().map_err(|reason| Outcome::Blocked { reason })? {
             headers.insert(name, value);
         }
         let key = HeaderValue::from_str(key)
             .map_err(|_| Outcome::Blocked { reason: "the idempotency key cannot be a header".to_owned() })?;
         headers.insert(HeaderName::from_static("idempotency-key"), key);
-        let request = self.client.request(self.method.clone(), &self.config.url).headers(headers).body(body);
+        let request = self.client.request(method, address).headers(headers).body(outgoing.body.clone());
         let mut response = request.send().await.map_err(|e| self.failed(e))?;
         let text = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (retry_after, date) = (text(RETRY_AFTER), text(DATE));
@@ -229,7 +269,15 @@ impl Sink for Api {
         (self.rows, (self.config.max_body_bytes / JSON_GROWTH).max(1))
     }
 
-    fn map(&self, records: &[Record], corrections: bool) -> Option<(String, Vec<u8>)> {
+    fn map(&self, records: &[Record], corrections: bool) -> Mapped {
+        let key = key(records);
+        if let Some(mapper) = &self.mapper {
+            return match mapper.map(records, corrections, &key, self.clock.now()) {
+                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
+                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
+                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
+            };
+        }
         let write = if corrections { json::write_correction } else { json::write };
         let mut body = Vec::with_capacity(records.len() * 768 + 2);
         if let ([record], 0 | 1) = (records, self.config.batch) {
@@ -241,24 +289,28 @@ impl Sink for Api {
             }
             body.push(b']');
         }
-        Some((key(records), body))
+        Mapped::Flight { key, body, keep: false }
+    }
+
+    fn fit(&self, records: &[Record], corrections: bool) -> usize {
+        self.mapper.as_ref().map_or(records.len(), |mapper| mapper.fit(records, corrections, self.clock.now()))
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
         let sent = batch.records.len();
-        let (key, body) = match batch.flight {
-            Some(flight) => (flight.key.clone(), flight.body.clone()),
-            // `map` always gives one.
-            None => self.map(batch.records, batch.corrections).unwrap_or_default(),
+        // A relay always brings what `map` gave.
+        let Some(flight) = batch.flight else {
+            return Outcome::Retry { reason: "the batch came without its mapped body".to_owned(), after: None };
         };
-        if body.len() > self.config.max_body_bytes {
+        let (key, outgoing) = (&flight.key, self.outgoing(&flight.body));
+        if outgoing.body.len() > self.config.max_body_bytes {
             let reason = "the body is larger than max_body_bytes".to_owned();
-            return Outcome::Refused { reason, answer: format!("{} bytes", body.len()) };
+            return Outcome::Refused { reason, answer: format!("{} bytes", outgoing.body.len()) };
         }
-        let mut outcome = self.request(&key, body.clone(), sent).await;
+        let mut outcome = self.request(key, &outgoing, sent).await;
         // A credential may have been renewed on disk: read it again, and if it is another one, try once more at once.
         if matches!(&outcome, Ok(answer) if answer.status == 401) && self.credential.renewed() {
-            outcome = self.request(&key, body, sent).await;
+            outcome = self.request(key, &outgoing, sent).await;
         }
         let answer = match outcome {
             Ok(answer) => answer,
@@ -273,7 +325,6 @@ impl Sink for Api {
 
 /// The event's id for a lone event, else the first 16 bytes of SHA-256 over the ids in order, hex.
 fn key(records: &[Record]) -> String {
-    use std::fmt::Write as _;
     if let [record] = records {
         return record.event.id.to_string();
     }
@@ -281,8 +332,25 @@ fn key(records: &[Record]) -> String {
     for record in records {
         digest.update(record.event.id.0);
     }
-    digest.finalize().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+    hex(&digest.finalize()[..16])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What `[sink.request]` and `[sink.map]` make of events, if there is one of them.
+fn mapper(config: &Config, url: &reqwest::Url) -> Result<Option<Mapper>, Error> {
+    if config.request.is_none() && config.map.is_none() {
+        return Ok(None);
+    }
+    let request = config.request.clone().unwrap_or_default();
+    let surroundings =
+        request::Surroundings { url, method: &config.method, batch: config.batch, max_bytes: config.max_body_bytes };
+    let mapper = Mapper::new(&request, config.map.as_ref(), config.map_correction.as_ref(), &surroundings);
+    mapper.map(Some).map_err(Error::Mapping)
 }

@@ -11,6 +11,8 @@ pub mod central;
 
 mod complaint;
 
+pub mod filter;
+
 mod plan;
 
 pub mod postgres;
@@ -32,6 +34,8 @@ pub struct Config {
     pub name: String,
     /// Where it starts when it is new.
     pub start: Start,
+    /// Which events it takes.
+    pub filter: filter::Filter,
     /// What it is.
     pub kind: Kind,
 }
@@ -99,6 +103,31 @@ pub struct Batch<'a> {
     pub flight: Option<&'a crate::journal::Flight>,
 }
 
+/// What a sink makes of a batch before it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapped {
+    /// The sink is idempotent by event: a resend may be composed anew, and nothing has to be kept.
+    ByEvent,
+    /// What is sent: the same bytes under the same key at every try, kept on disk before the first byte leaves.
+    Flight {
+        /// The idempotency key.
+        key: String,
+        /// The body.
+        body: Vec<u8>,
+        /// Composed anew it might be another one (an event's age decides where it goes): then even a lone event is kept.
+        keep: bool,
+    },
+    /// One of the events can't be mapped: it is quarantined and not sent, the others go on without it.
+    Unmappable {
+        /// Which, counted from 0.
+        index: usize,
+        /// Why, naming target and source.
+        reason: String,
+    },
+    /// The sink takes no corrections.
+    NotApplicable,
+}
+
 /// Where events go. Native async, generic relay, no `dyn`.
 pub trait Sink: Send {
     /// The configured name.
@@ -107,9 +136,22 @@ pub trait Sink: Send {
     /// Most events a batch, and most bytes of journal body.
     fn limits(&self) -> (usize, usize);
 
-    /// The idempotency key and the body for these events, for sinks that are idempotent by key: the relay keeps it on
-    /// disk before the first byte leaves, and hands the same bytes to every try. `None`: the sink is idempotent by event.
-    fn map(&self, records: &[Record], corrections: bool) -> Option<(String, Vec<u8>)>;
+    /// The idempotency key and the body for these events, for sinks that are idempotent by key. They go together by what
+    /// [`Sink::fit`] has said of them.
+    fn map(&self, records: &[Record], corrections: bool) -> Mapped;
+
+    /// How many of the leading events go into one request: at least one, all of them unless something in the events
+    /// decides where they go or bounds the request.
+    fn fit(&self, records: &[Record], corrections: bool) -> usize {
+        let _ = corrections;
+        records.len()
+    }
+
+    /// Whether the sink's declared filter lets this event through; one that it leaves out is settled as filtered (I4).
+    fn takes(&self, record: &Record) -> bool {
+        let _ = record;
+        true
+    }
 
     /// Sends a batch and waits for the answer, within the sink's own time limits.
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send;
@@ -170,6 +212,9 @@ pub enum Error {
     /// No TLS configuration.
     #[error(transparent)]
     Tls(#[from] crate::tls::Error),
+    /// `[sink.map]` or `[sink.request]` can't be used.
+    #[error("the mapping cannot be used: {0}")]
+    Mapping(String),
     /// A header can't be sent.
     #[error("header '{0}' cannot be sent: letters, digits and hyphens in the name, visible ASCII in the value")]
     Header(String),

@@ -58,6 +58,23 @@ impl Round {
         self.todo.pop()
     }
 
+    /// Only the first `count` events of `span` go now; the others come next.
+    pub(super) fn defer(&mut self, span: &mut Span, count: usize) {
+        let middle = span.start + count;
+        if middle < span.end {
+            self.todo.push(Span { start: middle, ..*span });
+            span.end = middle;
+        }
+    }
+
+    /// The event of a span of one can't be sent at all.
+    pub(super) fn set_aside(&mut self, span: Span, reason: String) -> Vec<(usize, Settlement)> {
+        if let Some(settled) = self.settled.get_mut(span.start) {
+            *settled = true;
+        }
+        vec![(span.start, Settlement::Quarantined { reason, answer: String::new(), attempts: span.attempts })]
+    }
+
     /// Nothing is left to send after the span that is on its way.
     pub(super) const fn is_last(&self) -> bool {
         self.todo.is_empty()
@@ -166,19 +183,17 @@ impl Cursor {
         }
     }
 
-    /// A round over the events `seqs` (ascending, the next after the cursor) has ended.
-    pub(super) fn advance(&mut self, seqs: &[Seq], settled: &[bool]) {
-        let Some(first_open) = settled.iter().position(|s| !s) else {
-            if let Some(last) = seqs.last() {
+    /// A round over these events (ascending, the next after the cursor; is it settled?) has ended.
+    pub(super) fn advance(&mut self, events: &[(Seq, bool)]) {
+        let Some(first_open) = events.iter().position(|(_, settled)| !settled) else {
+            if let Some((last, _)) = events.last() {
                 self.skip_to(*last);
             }
             return;
         };
-        if let Some(open) = seqs.get(first_open) {
-            self.skip_to(Seq(open.0.saturating_sub(1)));
-        }
-        let later = seqs.iter().zip(settled).skip(first_open).filter(|(_, settled)| **settled);
-        self.ahead.extend(later.map(|(seq, _)| *seq));
+        let (open, _) = events[first_open];
+        self.skip_to(Seq(open.0.saturating_sub(1)));
+        self.ahead.extend(events[first_open..].iter().filter(|(_, settled)| *settled).map(|(seq, _)| *seq));
     }
 }
 
@@ -243,7 +258,8 @@ mod tests {
         assert_eq!(step, Step::Settle(vec![(0, Settlement::Delivered)]));
         assert!(round.kept() && round.next().is_none());
         let mut cursor = Cursor::new(Seq(10));
-        cursor.advance(&[Seq(11), Seq(12), Seq(13), Seq(14)], round.settled());
+        let seqs = (11..=14).map(Seq).zip(round.settled().iter().copied());
+        cursor.advance(&seqs.collect::<Vec<_>>());
         assert_eq!(cursor.at(), Seq(11));
     }
 
@@ -260,10 +276,10 @@ mod tests {
     #[test]
     fn events_settled_beyond_a_kept_one_are_remembered_until_the_cursor_passes_them() {
         let mut cursor = Cursor::new(Seq(0));
-        cursor.advance(&[Seq(1), Seq(2), Seq(3)], &[true, false, true]);
+        cursor.advance(&[(Seq(1), true), (Seq(2), false), (Seq(3), true)]);
         assert_eq!(cursor.at(), Seq(1));
         assert!(cursor.is_settled(Seq(3)) && !cursor.is_settled(Seq(2)));
-        cursor.advance(&[Seq(2)], &[true]);
+        cursor.advance(&[(Seq(2), true)]);
         assert_eq!(cursor.at(), Seq(2));
         cursor.skip_to(Seq(7));
         assert!(!cursor.is_ahead());

@@ -19,7 +19,7 @@ use tokio_postgres::types::ToSql;
 
 use self::link::{Endpoint, Link};
 use self::rows::{Columns, Table};
-use super::{Batch, Error, Outcome, Sink, Verdict};
+use super::{Batch, Error, Mapped, Outcome, Sink, Verdict};
 use crate::clock::Clock;
 use crate::journal::Record;
 use crate::secret::SecretSource;
@@ -218,9 +218,9 @@ impl Sink for Postgres {
         (self.batch, MAX_BYTES)
     }
 
-    fn map(&self, _records: &[Record], _corrections: bool) -> Option<(String, Vec<u8>)> {
+    fn map(&self, _records: &[Record], _corrections: bool) -> Mapped {
         // Idempotent by primary key: a resend may be composed anew.
-        None
+        Mapped::ByEvent
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {

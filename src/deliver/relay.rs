@@ -4,7 +4,11 @@
 //! bytes of a try that may have left (the batch in flight is on disk before its first byte goes), or move on before the
 //! journal has taken the verdicts (I2).
 
+mod aside;
+
 mod context;
+
+mod launch;
 
 use std::time::Duration;
 
@@ -15,9 +19,10 @@ use tracing::Instrument as _;
 
 pub use context::{Context, Pace};
 
+use self::launch::Launch;
 use super::complaint::Complaint;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Outcome, Sink, StatusBoard};
+use super::{Batch, Mapped, Outcome, Sink, StatusBoard};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
@@ -42,6 +47,7 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         board,
         cursor: Cursor::new(state.position),
         prefetched: None,
+        filtered: Vec::new(),
         solos: SOLOS,
         doubt_to: state.doubt_to,
         retry: Backoff::new(pace.retry.0, pace.retry.1),
@@ -103,6 +109,8 @@ struct Relay<S> {
     board: StatusBoard,
     cursor: Cursor,
     prefetched: Option<Prefetched>,
+    /// Events of this round that the sink's filter leaves out, ascending, until they are settled.
+    filtered: Vec<Seq>,
     /// New events that still travel alone, see [`SOLOS`].
     solos: usize,
     doubt_to: Seq,
@@ -137,7 +145,7 @@ impl<S: Sink> Relay<S> {
                     () = self.shutdown.cancelled() => return Err(Ended::Shutdown),
                 }
             } else {
-                self.deliver(&records, Lane::New, None).await?;
+                self.deliver(records, Lane::New, None).await?;
             }
         }
     }
@@ -152,7 +160,7 @@ impl<S: Sink> Relay<S> {
             .await?;
         if records.len() == flight.seqs.len() && !records.is_empty() {
             tracing::info!(count = records.len(), "sending the batch in flight again");
-            self.deliver(&records, Lane::Resumed, Some(flight)).await
+            self.deliver(records, Lane::Resumed, Some(flight)).await
         } else {
             // Only a journal from another hand can get here: events are not pruned before they are settled.
             tracing::warn!(count = flight.seqs.len(), "the batch in flight names events that are gone");
@@ -160,40 +168,16 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// Released events first, then corrections, until there are none.
-    async fn drain_aside(&mut self) -> Result<(), Ended> {
-        let (rows, _) = self.sink.limits();
-        let id = self.id;
-        loop {
-            let held = self.stored("read", |journal| async move { journal.held(id, rows).await }).await?;
-            // The journal has written down everything that we settled before it answered.
-            self.cursor.forget_ahead();
-            if held.is_empty() {
-                break;
-            }
-            self.deliver(&held, Lane::Held, None).await?;
-        }
-        loop {
-            let corrections = self.stored("read", |journal| async move { journal.corrections(id, rows).await }).await?;
-            if corrections.is_empty() {
-                return Ok(());
-            }
-            // A sink with idempotency keys gets them one by one: the key is then the correction's own id and the same
-            // again after a crash, without a row for it. Corrections are rare.
-            let keyed = corrections.first().is_some_and(|c| self.sink.map(std::slice::from_ref(c), true).is_some());
-            for part in corrections.chunks(if keyed { 1 } else { corrections.len() }) {
-                self.deliver(part, Lane::Corrections, None).await?;
-            }
-        }
-    }
-
     /// New events after the cursor; empty if there are none.
     async fn next_batch(&mut self) -> Result<Vec<Record>, Ended> {
         let mut records = self.read_batch().await?;
-        let in_doubt = self.solos > 0 && records.first().is_some_and(|first| first.seq <= self.doubt_to);
-        if in_doubt && self.sink.map(&records[..1], false).is_some() {
+        let first = records.iter().position(|record| self.sink.takes(record)).filter(|_| self.solos > 0);
+        if let Some(at) = first
+            && records[at].seq <= self.doubt_to
+            && !matches!(self.sink.map(&records[at..=at], false), Mapped::ByEvent)
+        {
             self.solos -= 1;
-            records.truncate(1);
+            records.truncate(at + 1);
         }
         Ok(records)
     }
@@ -231,22 +215,32 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Sends a batch until every event in it is settled, or until the sink keeps some of it.
-    async fn deliver(&mut self, records: &[Record], lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
+    async fn deliver(&mut self, mut records: Vec<Record>, lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
+        let (read, mut seqs) = (records.len(), Vec::new());
+        if matches!(lane, Lane::New | Lane::Held) {
+            self.filtered = self.sift(&mut records);
+            seqs.extend(self.filtered.iter().map(|seq| (*seq, true)));
+        }
+        let records = records.as_slice();
         let mut round = Round::new(records.len());
         while let Some(span) = round.next() {
             if self.shutdown.is_cancelled() {
                 return Err(Ended::Shutdown);
             }
-            let part = records.get(span.start..span.end).unwrap_or_default();
-            let flight = match flight.take() {
-                Some(flight) => Some(flight),
-                None => self.take_off(part, lane, part.len() == records.len()).await?,
+            let launch = match flight.take() {
+                Some(flight) => Launch::Send { span, flight: Some(flight) },
+                None => self.take_off(records, read, lane, span, &mut round).await?,
             };
-            self.fly(part, lane, flight, span, &mut round).await?;
+            if let Launch::Send { span, flight } = launch {
+                let part = records.get(span.start..span.end).unwrap_or_default();
+                self.fly(part, lane, flight, span, &mut round).await?;
+            }
         }
+        self.settle_filtered(lane).await?;
         if lane == Lane::New {
-            let seqs: Vec<Seq> = records.iter().map(|r| r.seq).collect();
-            self.cursor.advance(&seqs, round.settled());
+            seqs.extend(records.iter().map(|r| r.seq).zip(round.settled().iter().copied()));
+            seqs.sort_unstable();
+            self.cursor.advance(&seqs);
         }
         if round.kept() {
             let delay = self.retry.next(None);
@@ -254,23 +248,6 @@ impl<S: Sink> Relay<S> {
             self.wait(delay).await?;
         }
         Ok(())
-    }
-
-    /// Maps a batch and, unless a crash could not change its key or bytes, keeps it on disk before the first byte leaves.
-    async fn take_off(&mut self, part: &[Record], lane: Lane, whole: bool) -> Result<Option<Flight>, Ended> {
-        let Some((key, body)) = self.sink.map(part, lane == Lane::Corrections) else { return Ok(None) };
-        let flight = Flight { key, seqs: part.iter().map(|r| r.seq).collect(), body };
-        // Only an event that was alone from the start is found alone again; a split batch or a released event may not be.
-        let alone = part.len() == 1 && whole && lane == Lane::New;
-        if lane != Lane::Corrections && (!alone || part.iter().any(|r| r.provisional)) {
-            let id = self.id;
-            self.stored("launch", |journal| {
-                let flight = flight.clone();
-                async move { journal.launch(id, flight).await }
-            })
-            .await?;
-        }
-        Ok(Some(flight))
     }
 
     /// Sends the same bytes until the sink has answered for them.
@@ -396,6 +373,10 @@ impl<S: Sink> Relay<S> {
             })
             .await?;
         } else {
+            if let Some((last, _)) = verdicts.last() {
+                let filtered = self.filtered_before(*last);
+                verdicts.extend(filtered);
+            }
             // What was read aside is read again by the journal's own view, so that view must be up to date.
             let when = if lane == Lane::New { When::Lazy } else { When::Now };
             self.stored("settle", |journal| {

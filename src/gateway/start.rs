@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::{Error, Parts, supervise};
-use crate::deliver::{self, Kind, Sink, api::Api, postgres::Postgres, relay};
+use crate::deliver::{self, Kind, Sink, api::Api, filter::Filtered, postgres::Postgres, relay};
 use crate::terminal::{self, Endpoint, Link};
 
 /// Starts one relay per sink, each with a position of its own (I9). What can be told to be wrong without the network is
@@ -52,7 +52,8 @@ where
             let sink = make(&config.name).inspect_err(|error| tracing::error!(%error, "sink failed"));
             let state = shared.journal.sink(&config.name, config.start).await;
             let state = state.inspect_err(|error| tracing::error!(%error, "journal failed"));
-            Some(relay::run(sink.ok()?, state.ok()?, shared.relay_context()))
+            let sink = Filtered::new(sink.ok()?, config.filter.clone());
+            Some(relay::run(sink, state.ok()?, shared.relay_context()))
         }
     });
     relays.spawn(kept.instrument(span));

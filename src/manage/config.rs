@@ -1,8 +1,8 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
-//! (`environment`), then each table is read key by key (`plain`, `brokers`, `terminals`, `fields`, `sinks`, `secrets`)
-//! and at last the tables are compared with each other (`load`).
+//! (`environment`), then each table is read key by key (`plain`, `brokers`, `terminals`, `fields`, `sinks`, `filters`,
+//! `request`, `mapping`, `secrets`) and at last the tables are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
 
@@ -10,10 +10,13 @@ mod address;
 mod brokers;
 mod environment;
 mod fields;
+mod filters;
 mod load;
+mod mapping;
 mod plain;
 mod problem;
 mod reader;
+mod request;
 mod secrets;
 mod sinks;
 mod suggest;

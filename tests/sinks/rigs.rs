@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource};
+use portero::deliver::api::mapping::{Field, Mapping, Origin, Rule, Source};
+use portero::deliver::api::request::{Body, Request};
 use portero::deliver::{Sink, api, central, postgres};
 use portero::tls::TlsMode;
 
@@ -57,6 +59,9 @@ pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
         timeout,
         tls: TlsMode::Require,
         ca_file: None,
+        request: None,
+        map: None,
+        map_correction: None,
     }
 }
 
@@ -132,6 +137,72 @@ impl Rig for LoneApi {
 
     fn sink_with(&self, timeout: Duration) -> api::Api {
         api::Api::new("far", api_config(self.0.0.url(), 1, timeout), clock()).unwrap()
+    }
+
+    fn received(&self) -> BTreeMap<String, u32> {
+        self.0.received()
+    }
+
+    fn corrected(&self) -> Vec<String> {
+        self.0.corrected()
+    }
+
+    fn lose_answers(&self) {
+        self.0.lose_answers();
+    }
+
+    fn refuse_poison(&self) {
+        self.0.refuse_poison();
+    }
+
+    fn lock_us_out(&self) {
+        self.0.lock_us_out();
+    }
+
+    fn fall_silent(&self) {
+        self.0.fall_silent();
+    }
+
+    fn mend(&self) {
+        self.0.mend();
+    }
+
+    fn down(&mut self) {
+        self.0.down();
+    }
+
+    fn up(&mut self) {
+        self.0.up();
+    }
+}
+
+/// A vendor's own words, with a mapping for corrections too.
+pub struct MappedApi(Api);
+
+fn mapping(fields: &[(&str, &str)]) -> Mapping {
+    let field = |(target, pointer): &(&str, &str)| Field {
+        target: target.split('.').map(str::to_owned).collect(),
+        rule: Rule::plain(Origin::Source(Source::at(pointer).unwrap(), None)),
+    };
+    Mapping { fields: fields.iter().map(field).collect() }
+}
+
+impl Rig for MappedApi {
+    type Sink = api::Api;
+
+    async fn start() -> Self {
+        Self(Api::start().await)
+    }
+
+    fn sink_with(&self, timeout: Duration) -> api::Api {
+        let person = ("person.terminal_person_id", "/person/external_id");
+        let config = api::Config {
+            map: Some(mapping(&[("event_id", "/event_id"), person, ("at", "/event_time")])),
+            map_correction: Some(mapping(&[("corrects", "/corrects"), ("at", "/event_time")])),
+            request: Some(Box::new(Request { body: Body::Array, ..Request::default() })),
+            ..api_config(self.0.0.url(), 100, timeout)
+        };
+        api::Api::new("far", config, clock()).unwrap()
     }
 
     fn received(&self) -> BTreeMap<String, u32> {

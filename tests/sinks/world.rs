@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource, Zone, resolve};
 use portero::deliver::relay::{self, Context, Pace};
-use portero::deliver::{Batch, Outcome, Sink, StatusBoard};
+use portero::deliver::{Batch, Mapped, Outcome, Sink, StatusBoard};
 use portero::event::{
     DeviceTime, Event, Identity, Kind, Methods, Origin, Person, Punch, Reading, Source, WrittenTime, identity,
 };
@@ -257,8 +257,16 @@ impl<S: Sink> Sink for Counted<S> {
         self.inner.limits()
     }
 
-    fn map(&self, records: &[Record], corrections: bool) -> Option<(String, Vec<u8>)> {
+    fn map(&self, records: &[Record], corrections: bool) -> Mapped {
         self.inner.map(records, corrections)
+    }
+
+    fn fit(&self, records: &[Record], corrections: bool) -> usize {
+        self.inner.fit(records, corrections)
+    }
+
+    fn takes(&self, record: &Record) -> bool {
+        self.inner.takes(record)
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
@@ -279,7 +287,10 @@ pub fn record(seq: u64, event: Event) -> Record {
 
 /// Sends a batch straight to a sink, mapped as a relay would.
 pub async fn send<S: Sink>(sink: &mut S, records: &[Record]) -> Outcome {
-    let flight =
-        sink.map(records, false).map(|(key, body)| Flight { key, seqs: records.iter().map(|r| r.seq).collect(), body });
+    let flight = match sink.map(records, false) {
+        Mapped::Flight { key, body, .. } => Some(Flight { key, seqs: records.iter().map(|r| r.seq).collect(), body }),
+        Mapped::ByEvent => None,
+        other => panic!("{other:?}"),
+    };
     sink.send(&Batch { records, corrections: false, flight: flight.as_ref() }).await
 }

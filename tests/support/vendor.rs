@@ -21,6 +21,8 @@ pub struct Request {
     pub key: Option<String>,
     /// `Authorization`.
     pub authorization: Option<String>,
+    /// `POST`, `PUT`, …
+    pub method: String,
     /// Path with query.
     pub path: String,
     /// All headers.
@@ -289,6 +291,7 @@ impl Drop for VendorApi {
 
 async fn answer(
     State(shared): State<Arc<Mutex<Shared>>>,
+    method: axum::http::Method,
     uri: axum::http::Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -297,6 +300,7 @@ async fn answer(
     let mut request = Request {
         key: text("idempotency-key"),
         authorization: text("authorization"),
+        method: method.to_string(),
         path: uri.to_string(),
         headers: headers.clone(),
         body,

@@ -142,7 +142,12 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     }
     let terminals: Vec<Terminal> =
         root.children("terminal", "tables [[terminal]]").into_iter().map(terminals::terminal).collect();
-    let sinks: Vec<Sink> = root.children("sink", "tables [[sink]]").into_iter().map(sinks::sink).collect();
+    let around = sinks::Around {
+        site_zone: identity.as_ref().map(|i| i.zone.as_str()),
+        terminals: terminals.iter().filter_map(|t| t.name.as_ref().map(|(name, _)| name.as_str())).collect(),
+    };
+    let sinks: Vec<Sink> =
+        root.children("sink", "tables [[sink]]").into_iter().map(|reader| sinks::sink(reader, &around)).collect();
     root.finish(&[]);
 
     unique(report, "a name that no other broker has", broker_names.iter().map(|(p, n, place)| (p, n, place)));

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use super::address::{self, Url, is_loopback};
 use super::brokers::missing_file;
+use super::filters::filter;
+use super::mapping::mapping;
 use super::plain::name;
 use super::reader::{Reader, as_text};
+use super::request;
 use super::secrets;
 use super::tree::{Place, Value};
 use crate::deliver::{self, Kind, api, postgres};
@@ -18,7 +21,7 @@ use crate::tls::TlsMode;
 /// Most bytes of one request body to a vendor's API.
 const MAX_BODY_BYTES: u64 = 1 << 20;
 
-const API_KEYS: &[&str] = &["method", "auth", "headers", "max_body_bytes"];
+const API_KEYS: &[&str] = &["method", "auth", "headers", "max_body_bytes", "request", "map", "map_correction"];
 const POSTGRES_KEYS: &[&str] = &["password"];
 
 /// A sink as read, with what a comparison with the others needs.
@@ -28,18 +31,27 @@ pub(super) struct Sink {
     pub(super) config: Option<deliver::Config>,
 }
 
+/// What the rest of the file says that a sink needs.
+pub(super) struct Around<'s> {
+    /// `[gateway] zone`.
+    pub(super) site_zone: Option<&'s str>,
+    /// The names of the terminals.
+    pub(super) terminals: Vec<&'s str>,
+}
+
 /// One `[[sink]]`.
-pub(super) fn sink(reader: Reader<'_>) -> Sink {
+pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
     let path = reader.path.clone();
     let name = name(&reader, "name", "a name for this sink, for example \"vendor\"");
     let name_place = reader.get("name").map_or_else(|| reader.place.clone(), |n| n.place.clone());
     let start = reader.word("start", &[("all", Start::All), ("now", Start::Now)]).unwrap_or_default();
+    let filter = filter(&reader, &around.terminals);
     if reader.get("type").is_none() {
         reader.missing("type", "type = \"api\" or type = \"postgres\"");
     }
     let kind = match reader.word("type", &[("api", true), ("postgres", false)]) {
         Some(true) => {
-            let kind = api(&reader).map(Kind::Api);
+            let kind = api(&reader, around.site_zone).map(Kind::Api);
             let elsewhere: Vec<_> =
                 POSTGRES_KEYS.iter().map(|k| (*k, "a sink of type postgres; here: auth = { … }")).collect();
             reader.finish(&elsewhere);
@@ -53,7 +65,7 @@ pub(super) fn sink(reader: Reader<'_>) -> Sink {
         }
         None => None,
     };
-    let config = (|| Some(deliver::Config { name: name.clone()?, start, kind: kind? }))();
+    let config = (|| Some(deliver::Config { name: name.clone()?, start, filter, kind: kind? }))();
     Sink { path, name: name.map(|n| (n, name_place)), config }
 }
 
@@ -67,12 +79,16 @@ fn timeout(reader: &Reader<'_>) -> Duration {
     Duration::from_secs(seconds.unwrap_or(30))
 }
 
-fn api(reader: &Reader<'_>) -> Option<api::Config> {
+fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     let method = reader.word("method", &[("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH")]).unwrap_or("POST");
     let batch = batch(reader, 10_000, 1);
     let body = reader.number("max_body_bytes", 1024..=64 << 20, "a whole number of bytes, for example 1048576");
     let max_body_bytes = usize::try_from(body.unwrap_or(MAX_BODY_BYTES)).ok()?;
     let timeout = timeout(reader);
+    let request = request::request(reader, batch, site_zone);
+    let scope = request::scope(request.as_deref(), site_zone);
+    let (map, map_correction) = (mapping(reader, "map", scope), mapping(reader, "map_correction", scope));
+    request::together(reader, request.as_deref(), map.is_some());
     let headers = headers(reader);
     let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
     missing_file(reader, "ca_file", ca_file.as_deref());
@@ -122,6 +138,9 @@ fn api(reader: &Reader<'_>) -> Option<api::Config> {
         timeout,
         tls,
         ca_file,
+        request,
+        map,
+        map_correction,
     })
 }
 
@@ -161,30 +180,36 @@ fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
     let Some(table) = reader.child("headers", "a table such as { X-Site = \"obra-norte\" }") else { return Vec::new() };
     let mut headers = Vec::new();
     for (name, place, node) in table.entries() {
-        let token =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         let value = as_text(node).filter(|v| v.chars().all(|c| c == '\t' || (' '..='~').contains(&c)));
-        if name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("proxy-authorization") {
-            table.refuse(
-                name,
-                place,
-                "a credential (not shown)",
-                "auth = { type = \"bearer\", token = { credential = \"NAME\" } }",
-            );
-        } else if ["content-type", "content-length", "idempotency-key", "host", "transfer-encoding"]
-            .iter()
-            .any(|own| name.eq_ignore_ascii_case(own))
-        {
-            table.refuse(name, place, "a header that the gateway sets itself", "no such header");
-        } else if !token {
-            table.refuse(name, place, "a name that no HTTP header can have", "letters, digits and hyphens");
-        } else if let Some(value) = value {
+        if !header_name(&table, name, place) {
+            continue;
+        }
+        if let Some(value) = value {
             headers.push((name.to_owned(), value.to_owned()));
         } else {
             table.refuse(name, &node.place, "a value that no HTTP header can have", "printable ASCII text");
         }
     }
     headers
+}
+
+/// Whether a header of this name may be configured; says so if not.
+pub(super) fn header_name(table: &Reader<'_>, name: &str, place: &Place) -> bool {
+    let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    if name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("proxy-authorization") {
+        let expected = "auth = { type = \"bearer\", token = { credential = \"NAME\" } }";
+        table.refuse(name, place, "a credential (not shown)", expected);
+    } else if ["content-type", "content-length", "idempotency-key", "host", "transfer-encoding"]
+        .iter()
+        .any(|own| name.eq_ignore_ascii_case(own))
+    {
+        table.refuse(name, place, "a header that the gateway sets itself", "no such header");
+    } else if !token {
+        table.refuse(name, place, "a name that no HTTP header can have", "letters, digits and hyphens");
+    } else {
+        return true;
+    }
+    false
 }
 
 fn auth(reader: &Reader<'_>) -> Option<api::Auth> {
