@@ -16,6 +16,7 @@ mod supervise;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
-use crate::manage::config::Config;
+use crate::manage::config::{Config, Loaded, Problems};
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
 use crate::terminal::{self, Board};
@@ -74,10 +75,11 @@ pub(crate) struct Parts {
     outflow: CancellationToken,
 }
 
-/// Runs the gateway until a signal says stop.
-pub async fn run(config: Config) -> Result<Ended, Error> {
+/// Runs the gateway until a signal says stop. `reread` reads and checks the configuration file once more (SIGHUP).
+pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
     // First of all: a signal that comes during the start must not kill a process with an open journal.
     let mut signals = Signals::listen().map_err(Error::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
     let clock = Clock::new(config.clock.clone());
     let journal = Journal::open(&config.journal, clock.clone())?;
     let gateway = Gateway {
@@ -101,9 +103,12 @@ pub async fn run(config: Config) -> Result<Ended, Error> {
     tracing::info!(count = parts.config.terminals.len(), "gateway started");
     service::ready();
 
-    let reason = tokio::select! {
-        signal = signals.next() => Ok(signal),
-        () = parts.journal.ended() => Err(Error::JournalLost),
+    let reason = loop {
+        tokio::select! {
+            signal = signals.next() => break Ok(signal),
+            _ = hangup.recv() => judge(&parts.config, reread()),
+            () = parts.journal.ended() => break Err(Error::JournalLost),
+        }
     };
     let seconds = parts.config.manage.shutdown_seconds;
     service::stopping(Duration::from_secs(seconds) + CLOSING);
@@ -117,6 +122,20 @@ pub async fn run(config: Config) -> Result<Ended, Error> {
         _ = signals.next() => {
             tracing::warn!("gateway forced to stop at once");
             Ok(Ended::Forced)
+        }
+    }
+}
+
+/// Says what a restart would make of the configuration file as it is now. The running configuration stays either way
+/// (I6): only a start takes another one.
+fn judge(running: &Config, read: Result<Loaded, Problems>) {
+    match read {
+        Ok(loaded) if loaded.config == *running => tracing::info!("configuration file says what is running"),
+        Ok(_) => tracing::info!("configuration file is sound and differs; restart the gateway to use it"),
+        Err(problems) => {
+            for problem in &problems.errors {
+                tracing::error!(reason = %problem, "configuration file is refused, the running configuration stays");
+            }
         }
     }
 }
@@ -191,13 +210,12 @@ impl Parts {
 
 /// SIGTERM and SIGINT.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use support::gateway::binary;
-use support::{Behaviour, DEADLINE, Gateway, VendorApi, eventually, free_port, tempdir};
+use support::{Behaviour, DEADLINE, Gateway, Reply, VendorApi, eventually, free_port, tempdir};
 
 fn portero(arguments: &[&str]) -> Output {
     Command::new(binary())
@@ -111,7 +111,7 @@ fn site_file() -> PathBuf {
 fn help_lists_every_command_once_and_wrong_usage_exits_with_2() {
     let help = portero(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    let names = ["run", "check", "status", "events", "quarantine", "journal", "central", "decode", "simulate"];
+    let names = ["run", "check", "status", "events", "trace", "quarantine", "journal", "central", "decode", "simulate"];
     for name in names {
         let shown = out(&help).lines().filter(|line| line.starts_with(&format!("  {name} "))).count();
         assert_eq!(shown, 1, "{name}\n{}", out(&help));
@@ -306,6 +306,112 @@ fn quarantined_events_are_listed_shown_and_replayed() {
     site.gateway.restart_ready();
     eventually("it is delivered after the start", DEADLINE, || site.stats()["sinks"][0]["delivered"] == 11);
     assert_eq!(vendor.oracle().doubled(), Vec::<&str>::new());
+}
+
+#[test]
+fn i4_a_quarantined_event_is_dropped_only_with_a_reason_and_a_name_that_are_kept() {
+    let vendor = VendorApi::start(Behaviour::RejectIf(Arc::new(|_| true)));
+    let mut site = Site::new(&vendor.url());
+    site.gateway.restart_ready();
+    site.play(5, 1);
+    eventually("all are refused", DEADLINE, || site.stats()["sinks"][0]["quarantined"] == 5);
+    let listed = lines(&site.gateway.cli(&["quarantine", "list", "--json"]));
+    let (seqs, ids): (Vec<String>, Vec<&str>) =
+        listed.iter().map(|e| (e["seq"].to_string(), e["event_id"].as_str().unwrap())).unzip();
+    for wrong in [
+        &["quarantine", "drop", &seqs[0], "--who", "ana"][..],
+        &["quarantine", "drop", &seqs[0], "--who", "ana", "--why", " "],
+        &["quarantine", "drop", "--who", "ana", "--why", "test"],
+    ] {
+        assert_eq!(site.gateway.cli(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let absent = ["quarantine", "drop", "999", "--who", "ana", "--why", "test"];
+    assert_eq!(site.gateway.cli(&absent).status.code(), Some(1));
+    assert_eq!(site.stats()["sinks"][0]["quarantined"], 5, "nothing was dropped by mistake");
+
+    let said = ["--who", "ana", "--why", "test punches", "--json"];
+    let drop = |which: &[&str]| site.gateway.cli_json(&[&["quarantine", "drop"], which, &said].concat());
+    assert_eq!(drop(&[&seqs[0], &seqs[1]])["dropped"], 2);
+    assert_eq!(drop(&["--reason", "no such reason"])["dropped"], 0);
+    assert_eq!(drop(&["--reason", "HTTP 422", "--terminal", "yard", "--since", "2020-01-01"])["dropped"], 3);
+    let sink = &site.stats()["sinks"][0];
+    assert_eq!((&sink["dropped"], &sink["quarantined"], &sink["pending"]), (&5.into(), &0.into(), &0.into()));
+    assert_eq!((&sink["delivered"], &sink["filtered"]), (&0.into(), &0.into()));
+    for id in ids {
+        let traced = &lines(&site.gateway.cli(&["trace", id, "--json"]))[0]["sinks"][0];
+        assert_eq!((&traced["state"], &traced["who"]), (&"dropped".into(), &"ana".into()), "{traced}");
+        let words = out(&site.gateway.cli(&["trace", id]));
+        assert!(words.contains("dropped by ana") && words.contains("test punches"), "{words}");
+    }
+
+    // Without a running gateway too, and what comes later is delivered as ever.
+    site.play(1, 2);
+    eventually("one more is refused", DEADLINE, || site.stats()["sinks"][0]["quarantined"] == 1);
+    site.gateway.sigterm();
+    let all = ["quarantine", "drop", "--all", "--who", "ana", "--why", "test punches", "--json"];
+    assert_eq!(site.gateway.cli_json(&all)["dropped"], 1);
+    vendor.behave(Behaviour::Ok);
+    site.gateway.restart_ready();
+    site.play(3, 3);
+    eventually("what came later is delivered", DEADLINE, || site.stats()["sinks"][0]["delivered"] == 3);
+    assert_eq!(site.stats()["sinks"][0]["dropped"], 6);
+    assert_eq!(vendor.oracle().stored.len(), 3);
+}
+
+#[test]
+fn trace_answers_whether_a_punch_arrived_by_id_and_by_person_and_day() {
+    let vendor = VendorApi::start(Behaviour::RejectIf(Arc::new(|event| {
+        event["native_seq"].as_str().is_some_and(|seq| seq.ends_with('3'))
+    })));
+    let mut site = Site::new(&vendor.url());
+    site.gateway.restart_ready();
+    site.play(10, 1);
+    eventually("one event is refused, the others go through", DEADLINE, || {
+        let stats = site.stats();
+        (&stats["sinks"][0]["delivered"], &stats["sinks"][0]["quarantined"]) == (&9.into(), &1.into())
+    });
+    vendor.behave(Behaviour::Custom(Arc::new(|_| Reply::refuse(503))));
+    site.play(1, 2);
+    eventually("one event waits", DEADLINE, || {
+        let status = site.gateway.cli_json(&["status", "--json"]);
+        status["sinks"][0]["pending"] == 1 && status["sinks"][0]["error"].is_string()
+    });
+    let (mut days, mut states) = (std::collections::BTreeSet::new(), std::collections::BTreeMap::new());
+    for event in lines(&site.gateway.cli(&["events", "--json"])) {
+        let id = event["event_id"].as_str().unwrap();
+        let traced = lines(&site.gateway.cli(&["trace", id, "--json"]));
+        assert_eq!((traced.len(), &traced[0]["event"]), (1, &event));
+        let sink = &traced[0]["sinks"][0];
+        let state = sink["state"].as_str().unwrap().to_owned();
+        let words = out(&site.gateway.cli(&["trace", id]));
+        assert!(words.contains(id) && words.contains(&state), "{words}");
+        match state.as_str() {
+            "quarantined" => assert!(sink["reason"].as_str().is_some_and(|r| words.contains(r)), "{words}"),
+            "pending" => assert!(sink["waits_for"].as_str().is_some_and(|r| r.contains("503")), "{sink}"),
+            _ => {}
+        }
+        *states.entry(state).or_insert(0) += 1;
+
+        // The same event by what payroll knows: the person, and the day at the terminal.
+        let time: jiff::Timestamp = event["event_time"].as_str().unwrap().parse().unwrap();
+        let local = time.in_tz("America/Santiago").unwrap();
+        let (person, day) = (event["person"]["terminal_person_id"].as_str().unwrap(), local.date().to_string());
+        let clock = local.strftime("%H:%M").to_string();
+        let asked = ["trace", "--person", person, "--date", &day, "--time", &clock, "--json"];
+        let found = lines(&site.gateway.cli(&asked));
+        assert!(found.iter().any(|f| f["event"] == event), "{asked:?}");
+        assert!(found.iter().all(|f| f["event"]["person"]["terminal_person_id"] == person), "{asked:?}");
+        let far = if local.hour() < 12 { "23:00" } else { "01:00" };
+        let far = site.gateway.cli(&["trace", "--person", person, "--date", &day, "--time", far, "--json"]);
+        assert!(!out(&far).contains(id));
+        days.insert(day);
+    }
+    let states: Vec<(&str, i32)> = states.iter().map(|(state, count)| (state.as_str(), *count)).collect();
+    assert_eq!(states, [("delivered", 9), ("pending", 1), ("quarantined", 1)]);
+    let someone = ["trace", "--person", "nobody", "--date", days.first().unwrap()];
+    assert_eq!(site.gateway.cli(&someone).status.code(), Some(1));
+    assert_eq!(site.gateway.cli(&["trace", "01a20ada-2c0b-8816-8a18-dc2e87dead47"]).status.code(), Some(1));
+    assert_eq!(site.gateway.cli(&["trace", "--person", "7"]).status.code(), Some(2));
 }
 
 #[test]

@@ -333,6 +333,7 @@ mod ledger_against_a_model {
         Append(Vec<u64>),
         Settle { sink: usize, offsets: Vec<u64>, kind: u8, lazily: bool },
         Release { sink: usize, all: bool },
+        Drop { sink: usize, all: bool },
         Launch { sink: usize },
         Crash,
         Restart,
@@ -345,6 +346,7 @@ mod ledger_against_a_model {
             6 => (0..2usize, prop::collection::vec(0..12u64, 1..8), 0..6u8, any::<bool>())
                 .prop_map(|(sink, offsets, kind, lazily)| Action::Settle { sink, offsets, kind, lazily }),
             1 => (0..2usize, any::<bool>()).prop_map(|(sink, all)| Action::Release { sink, all }),
+            1 => (0..2usize, any::<bool>()).prop_map(|(sink, all)| Action::Drop { sink, all }),
             1 => (0..2usize).prop_map(|sink| Action::Launch { sink }),
             1 => Just(Action::Crash),
             1 => Just(Action::Restart),
@@ -358,6 +360,7 @@ mod ledger_against_a_model {
         Delivered,
         Filtered,
         Quarantined,
+        Dropped,
         Held,
     }
 
@@ -391,7 +394,7 @@ mod ledger_against_a_model {
 
         /// The last row of the prefix that nobody needs.
         fn needless(&self) -> u64 {
-            let needed = |word: &Word| !matches!(word, Word::Delivered | Word::Filtered);
+            let needed = |word: &Word| !matches!(word, Word::Delivered | Word::Filtered | Word::Dropped);
             let first = |sink: &BTreeMap<u64, Word>| sink.iter().find(|(_, w)| needed(w)).map(|(seq, _)| *seq);
             self.sinks.iter().filter_map(first).min().map_or(self.head(), |first| first - 1)
         }
@@ -406,6 +409,7 @@ mod ledger_against_a_model {
             let count = |word| model.seqs(at, word).len() as u64;
             assert_eq!(line.delivered, count(Word::Delivered));
             assert_eq!(line.filtered, count(Word::Filtered));
+            assert_eq!(line.dropped, count(Word::Dropped));
             assert_eq!(line.quarantined, count(Word::Quarantined));
             assert_eq!(line.pending, count(Word::Pending) + count(Word::Held));
             let seqs = |records: Vec<Record>| records.iter().map(|r| r.seq.0).collect::<Vec<_>>();
@@ -474,6 +478,18 @@ mod ledger_against_a_model {
                     assert_eq!(released, seqs.len() as u64);
                     for seq in seqs {
                         model.sinks[sink].insert(seq, Word::Held);
+                    }
+                }
+                Action::Drop { sink, all } => {
+                    let mut seqs = model.seqs(sink, Word::Quarantined);
+                    seqs.truncate(if all { usize::MAX } else { 1 });
+                    // What is not quarantined is left alone.
+                    let wanted = seqs.iter().copied().chain(model.seqs(sink, Word::Pending)).map(Seq).collect();
+                    let name = ["vendor", "central"][sink].to_owned();
+                    let dropped = journal.drop_quarantined(name, wanted, "a test".into(), "ana".into()).await.unwrap();
+                    assert_eq!(dropped, seqs.len() as u64);
+                    for seq in seqs {
+                        model.sinks[sink].insert(seq, Word::Dropped);
                     }
                 }
                 Action::Launch { sink } => {

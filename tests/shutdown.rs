@@ -230,3 +230,44 @@ fn the_service_manager_hears_ready_alive_and_stopping() {
     assert!(hears("STOPPING=1").contains("EXTEND_TIMEOUT_USEC="));
     assert_eq!(process.wait(DEADLINE).code(), Some(0));
 }
+
+#[test]
+fn i6_a_refused_configuration_file_leaves_the_running_gateway_alone() {
+    let dir = tempdir();
+    let nobody = free_port();
+    let file = config(dir.path(), &format!("http://127.0.0.1:{nobody}/events"), nobody, 5);
+    let sound = std::fs::read_to_string(&file).unwrap();
+    let mut reader = Pty::pair(&dir.path().join("reader"));
+    let mut gateway = Gateway::start(&file, &[("central_password", "secret")]);
+    gateway.wait_ready();
+    reader.wait_open();
+    let said = |gateway: &Gateway, words: &str| gateway.log().matches(words).count();
+
+    let broken = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/broken")).unwrap();
+    let broken = broken.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    let mut tried = 0;
+    for pushed in broken.chain([dir.path().join("no-such-file")]) {
+        std::fs::copy(&pushed, &file).unwrap_or_else(|_| {
+            std::fs::remove_file(&file).unwrap();
+            0
+        });
+        let before = said(&gateway, "the running configuration stays");
+        gateway.signal(Signal::HUP);
+        eventually("the gateway has judged it", DEADLINE, || {
+            assert!(gateway.running(), "{}: {}", pushed.display(), gateway.log());
+            said(&gateway, "the running configuration stays") > before
+        });
+        tried += 1;
+        std::fs::write(&file, &sound).unwrap();
+        // Another card each time: the same one again could still be the same presence.
+        let card = [0x50, 0, 0x91, 0x30, u8::try_from(tried).unwrap()];
+        let hex: String = card.iter().map(|byte| format!("{byte:02X}")).collect();
+        let frame = format!("\x02{hex}{:02X}\x03", card.iter().fold(0, |sum, byte| sum ^ byte));
+        reader.write(frame.repeat(2).as_bytes());
+        eventually("the running one goes on", DEADLINE, || appended(&gateway) == tried);
+    }
+    assert!(tried > 10, "{tried}");
+    gateway.signal(Signal::HUP);
+    eventually("the sound one is known again", DEADLINE, || said(&gateway, "says what is running") == 1);
+    assert_eq!(gateway.sigterm().code(), Some(0), "{}", gateway.log());
+}

@@ -34,6 +34,8 @@ pub mod status;
 
 pub mod table;
 
+pub mod trace;
+
 use std::io::IsTerminal as _;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -61,7 +63,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Gateway", &["run", "check", "status"]),
-    ("Events", &["events", "quarantine", "journal"]),
+    ("Events", &["events", "trace", "quarantine", "journal"]),
     ("Centre", &["central", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
 ];
@@ -76,7 +78,9 @@ enum Command {
     Status(status::Args),
     /// List events of the journal, or follow them as they come
     Events(events::Args),
-    /// List, show or replay events that a sink refused for good
+    /// Show what became of an event at each sink: did this punch arrive?
+    Trace(trace::Args),
+    /// List, show, replay or drop events that a sink refused for good
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
     Journal(ledger::Args),
@@ -106,6 +110,7 @@ pub fn main() -> Exit {
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Events(args) => events::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => ledger::run(args),
         Command::Central(args) => central::run(args),

@@ -1,6 +1,8 @@
 //! `portero quarantine`: events that a sink refused for good.
 //!
-//! Must not: drop an event, or open a journal for writing while a gateway owns it.
+//! Must not: drop an event without a reason and a name, or open a journal for writing while a gateway owns it.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -14,7 +16,10 @@ use crate::manage::control::client;
 /// Most entries read at once.
 const MOST: usize = 100_000;
 
-/// List, show or replay events that a sink refused for good.
+/// Most sequence numbers of one request to the running gateway.
+const PORTION: usize = 2_000;
+
+/// List, show, replay or drop events that a sink refused for good.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,15 +34,69 @@ enum Command {
     Show(Show),
     /// Send quarantined events again, once their cause is mended
     Replay(Replay),
+    /// Give quarantined events up for good; who, when and why is kept
+    Drop(Drop),
+}
+
+/// Which quarantined events.
+#[derive(Debug, Default, clap::Args)]
+struct Which {
+    /// Only of this sink
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Only where the reason or the sink's own words contain this, whatever the case
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only of this terminal: configured name, serial number or device key
+    #[arg(long, value_name = "NAME")]
+    terminal: Option<String>,
+    /// Only of this person or card number
+    #[arg(long, value_name = "NUMBER")]
+    person: Option<String>,
+    /// Only what happened from then on: a time (RFC 3339), a day at the gateway, or an age such as 30m, 2h, 3d
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+}
+
+impl Which {
+    /// Whether nothing was said.
+    const fn is_anything(&self) -> bool {
+        self.reason.is_none() && self.terminal.is_none() && self.person.is_none() && self.since.is_none()
+    }
+
+    fn choose(&self, config: &Config, entries: Vec<Quarantined>) -> anyhow::Result<Vec<Quarantined>> {
+        let since = self.since.as_deref().map(|text| super::events::since(text, config)).transpose()?;
+        let reason = self.reason.as_deref().map(str::to_lowercase);
+        let wanted = |entry: &Quarantined| {
+            let said = |text: &str| reason.as_deref().is_none_or(|wanted| text.to_lowercase().contains(wanted));
+            let event = &entry.record.event;
+            let (reading, person) = (&event.reading, &event.reading.person);
+            let is = |wanted: &Option<String>, names: &[Option<&String>]| {
+                wanted.as_ref().is_none_or(|wanted| names.iter().flatten().any(|name| *name == wanted))
+            };
+            let terminals =
+                [Some(&event.source.terminal_id), Some(&event.device_key), reading.terminal_serial.as_ref()];
+            let people = [
+                person.external_id.as_ref(),
+                person.terminal_person_id.as_ref(),
+                person.second_person_id.as_ref(),
+                reading.credential.card_number.as_ref(),
+            ];
+            (said(&entry.reason) || said(&entry.answer))
+                && is(&self.terminal, &terminals)
+                && is(&self.person, &people)
+                && since.is_none_or(|since| event.times.event >= since)
+        };
+        Ok(entries.into_iter().filter(wanted).collect())
+    }
 }
 
 #[derive(Debug, clap::Args)]
 struct List {
     #[command(flatten)]
     file: ConfigFile,
-    /// Only of this sink
-    #[arg(long, value_name = "NAME")]
-    sink: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -61,21 +120,37 @@ struct Show {
 }
 
 #[derive(Debug, clap::Args)]
-struct Replay {
+struct Chosen {
     #[command(flatten)]
     file: ConfigFile,
     /// Numbers of events, as `list` shows them
-    #[arg(required_unless_present = "all")]
     seqs: Vec<u64>,
     /// All of them
     #[arg(long, conflicts_with = "seqs")]
     all: bool,
-    /// Only of this sink
-    #[arg(long, value_name = "NAME")]
-    sink: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Replay {
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+#[derive(Debug, clap::Args)]
+struct Drop {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Why they are given up
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    /// Who says so
+    #[arg(long, value_name = "NAME", env = "USER")]
+    who: String,
 }
 
 /// Runs it.
@@ -84,6 +159,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
         Command::Replay(args) => replay(args),
+        Command::Drop(args) => give_up(args),
     }
 }
 
@@ -110,7 +186,11 @@ fn known(config: &Config, sink: Option<&str>) -> Result<(), Failure> {
 }
 
 fn list(args: &List) -> anyhow::Result<Exit> {
-    let entries = read(&args.file.read()?, args.sink.as_deref(), args.limit)?;
+    let config = args.file.read()?;
+    let most = if args.which.is_anything() { args.limit } else { MOST };
+    let entries = read(&config, args.which.sink.as_deref(), most)?;
+    let mut entries = args.which.choose(&config, entries)?;
+    entries.truncate(args.limit);
     let mut out = Output::stdout();
     if args.json {
         for entry in &entries {
@@ -176,23 +256,39 @@ fn object(entry: &Quarantined) -> Value {
     })
 }
 
-fn replay(args: &Replay) -> anyhow::Result<Exit> {
-    let config = args.file.read()?;
-    let entries = read(&config, args.sink.as_deref(), MOST)?;
-    let wanted = |entry: &&Quarantined| args.all || args.seqs.contains(&entry.record.seq.0);
-    let chosen: Vec<&Quarantined> = entries.iter().filter(wanted).collect();
-    if let Some(absent) = args.seqs.iter().find(|seq| chosen.iter().all(|e| e.record.seq.0 != **seq)) {
+/// The chosen events by sink.
+fn choose(args: &Chosen, config: &Config) -> anyhow::Result<BTreeMap<String, Vec<u64>>> {
+    if args.seqs.is_empty() && !args.all && args.which.is_anything() {
+        let words = "say which: numbers as `list` shows them, --all, or --reason, --terminal, --person, --since";
+        return Err(Failure::new(Exit::Usage, words).into());
+    }
+    let entries = read(config, args.which.sink.as_deref(), MOST)?;
+    let mut entries = args.which.choose(config, entries)?;
+    if !args.seqs.is_empty() {
+        entries.retain(|entry| args.seqs.contains(&entry.record.seq.0));
+    }
+    if let Some(absent) = args.seqs.iter().find(|seq| entries.iter().all(|e| e.record.seq.0 != **seq)) {
         return Err(
             Failure::new(Exit::No, format!("event {absent} is not quarantined; see portero quarantine list")).into()
         );
     }
-    let mut sinks: Vec<&str> = chosen.iter().map(|e| e.sink.as_str()).collect();
-    sinks.sort_unstable();
-    sinks.dedup();
+    let mut chosen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for entry in entries {
+        chosen.entry(entry.sink).or_default().push(entry.record.seq.0);
+    }
+    Ok(chosen)
+}
+
+fn replay(Replay { chosen: args }: &Replay) -> anyhow::Result<Exit> {
+    let config = args.file.read()?;
     let mut released = 0;
-    for sink in sinks {
-        let seqs: Vec<u64> = chosen.iter().filter(|e| e.sink == sink).map(|e| e.record.seq.0).collect();
-        released += release(&config, sink, &seqs)?;
+    for (sink, seqs) in choose(args, &config)? {
+        for seqs in seqs.chunks(PORTION) {
+            let request = json!({ "sink": sink, "seqs": seqs });
+            released += ask(&config, "/quarantine/replay", "released", &request, async |journal: &Journal| {
+                journal.release(sink.clone(), Some(seqs.iter().copied().map(Seq).collect())).await
+            })?;
+        }
     }
     let mut out = Output::stdout();
     if args.json {
@@ -203,15 +299,46 @@ fn replay(args: &Replay) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Through the running gateway, which then sends at once; else in the journal itself, under its lock.
-fn release(config: &Config, sink: &str, seqs: &[u64]) -> anyhow::Result<u64> {
-    match client::post(&config.manage.socket, "/quarantine/replay", &json!({ "sink": sink, "seqs": seqs })) {
-        Ok(answer) => Ok(answer["released"].as_u64().unwrap_or(0)),
+fn give_up(args: &Drop) -> anyhow::Result<Exit> {
+    let (why, who) = (args.why.trim(), args.who.trim());
+    if why.is_empty() || who.is_empty() {
+        return Err(Failure::new(Exit::Usage, "--why and --who must say something: they are kept").into());
+    }
+    let config = args.chosen.file.read()?;
+    let mut dropped = 0;
+    for (sink, seqs) in choose(&args.chosen, &config)? {
+        for seqs in seqs.chunks(PORTION) {
+            let request = json!({ "sink": sink, "seqs": seqs, "why": why, "who": who });
+            dropped += ask(&config, "/quarantine/drop", "dropped", &request, async |journal: &Journal| {
+                let seqs = seqs.iter().copied().map(Seq).collect();
+                journal.drop_quarantined(sink.clone(), seqs, why.to_owned(), who.to_owned()).await
+            })?;
+        }
+    }
+    let mut out = Output::stdout();
+    if args.chosen.json {
+        out.line(json!({ "dropped": dropped }))?;
+    } else {
+        out.line(format_args!("{dropped} dropped; portero trace says who, when and why"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Through the running gateway, which then acts at once; else in the journal itself, under its lock.
+fn ask(
+    config: &Config,
+    path: &str,
+    answer: &str,
+    request: &Value,
+    alone: impl AsyncFnOnce(&Journal) -> Result<u64, journal::Error>,
+) -> anyhow::Result<u64> {
+    match client::post(&config.manage.socket, path, request) {
+        Ok(said) => Ok(said[answer].as_u64().unwrap_or(0)),
         Err(client::Error::Absent(_)) => Ok(super::runtime()?.block_on(async {
             let journal = Journal::open(&config.journal, Clock::new(config.clock.clone()))?;
-            let released = journal.release(sink.to_owned(), Some(seqs.iter().copied().map(Seq).collect())).await?;
+            let count = alone(&journal).await?;
             journal.close().await?;
-            Ok::<_, journal::Error>(released)
+            Ok::<_, journal::Error>(count)
         })?),
         Err(error) => Err(error.into()),
     }

@@ -15,7 +15,8 @@ const BLOCKING: usize = 8;
 /// What is left when the gateway has stopped may take so long.
 const LEFTOVERS: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once.
+/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP checks the configuration file again
+/// and logs the result; the running configuration stays.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -34,7 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(gateway::run(config));
+    let ended = runtime.block_on(gateway::run(config, || args.file.load(Secrets::Need)));
     match ended {
         // At once means at once: nothing is waited for.
         Ok(Ended::Forced) => runtime.shutdown_background(),

@@ -139,6 +139,44 @@ fn id_of(conn: &Connection, seq: u64) -> Result<Option<EventId>, Error> {
     Ok(find.query_row([db(seq)], |row| row.get(0).map(EventId)).optional()?)
 }
 
+/// The row of an id, for a connection without the map in memory.
+pub(super) fn locate(conn: &Connection, id: EventId) -> Result<Option<u64>, Error> {
+    if let Some(seq) = at_key(conn, key(id))?
+        && id_of(conn, seq)? == Some(id)
+    {
+        return Ok(Some(seq));
+    }
+    if let Some(seq) = among_clashes(conn, id)? {
+        return Ok(Some(seq));
+    }
+    let mut newest = conn.prepare_cached(
+        "SELECT seq FROM event WHERE seq > (SELECT value FROM meta WHERE key = 'indexed_to') AND id = ?1",
+    )?;
+    Ok(newest.query_row([id.0], |row| row.get::<_, i64>(0)).optional()?.map(un))
+}
+
+/// The rows whose ids begin with a time from `from` to before `until` (milliseconds, as the id has them).
+pub(super) fn rows_between(conn: &Connection, from: i64, until: i64) -> Result<Vec<u64>, Error> {
+    let edge = |ms: i64| db((un(ms.max(0)) & ((1 << TIME_BITS) - 1)) << HASH_BITS);
+    let within = |id: EventId| (edge(from)..edge(until)).contains(&key(id));
+    let mut rows = Vec::new();
+    let mut seen = conn.prepare_cached("SELECT seq FROM seen WHERE key >= ?1 AND key < ?2")?;
+    for seq in seen.query_map([edge(from), edge(until)], |row| row.get::<_, i64>(0))? {
+        rows.push(un(seq?));
+    }
+    let mut others = conn.prepare_cached(
+        "SELECT seq, id FROM clash
+         UNION ALL SELECT seq, id FROM event WHERE seq > (SELECT value FROM meta WHERE key = 'indexed_to')",
+    )?;
+    for row in others.query_map([], |row| Ok((row.get::<_, i64>(0)?, EventId(row.get(1)?))))? {
+        let (seq, id) = row?;
+        if within(id) {
+            rows.push(un(seq));
+        }
+    }
+    Ok(rows)
+}
+
 /// Whether the on-disk index knows this id as this row.
 pub(super) fn is_indexed(conn: &Connection, id: EventId, seq: u64) -> Result<bool, Error> {
     Ok(at_key(conn, key(id))? == Some(seq) || among_clashes(conn, id)? == Some(seq))

@@ -1,10 +1,11 @@
-//! Small questions to the journal itself: who is it, how far has it come, is it alive?
+//! What people ask of the journal: who is it, how far has it come, what became of an event; and what they decide.
 //!
-//! Must not: write.
+//! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::Seq;
-use super::{Journal, chain};
+use super::types::{Record, Seq, SinkId, Traced};
+use super::{Journal, abandon, chain, heal, trace};
+use crate::event::{EventId, UtcMicros};
 
 impl Journal {
     /// The journal's own id, hex: made with the file, never changed.
@@ -20,6 +21,43 @@ impl Journal {
     /// The last number in the file, also where another process writes it.
     pub async fn last(&self) -> Result<Seq, Error> {
         self.read_with(|view| view.head()).await
+    }
+
+    /// What became of an event.
+    pub async fn trace(&self, id: EventId) -> Result<Option<Traced>, Error> {
+        self.browse(move |view| trace::by_id(view, id)).await
+    }
+
+    /// What became of the events around a UTC day, ascending, if `wanted`: of every event that belongs to that day in some
+    /// zone, also of one that came late or whose device's clock was wrong.
+    pub async fn trace_around(
+        &self,
+        midnight: UtcMicros,
+        wanted: impl Fn(&Record) -> bool + Send + 'static,
+    ) -> Result<Vec<Traced>, Error> {
+        self.browse(move |view| trace::around(view, midnight, wanted)).await
+    }
+
+    /// Gives quarantined events of a sink up for good, with the reason and the name of who says so; answers how many were.
+    pub async fn drop_quarantined(&self, sink: String, seqs: Vec<Seq>, why: String, who: String) -> Result<u64, Error> {
+        self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
+    }
+
+    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers whether something was
+    /// delivered under it before.
+    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<bool, Error> {
+        self.write(move |tx| heal::serve(tx, sink, &revision)).await
+    }
+
+    /// Something was delivered under the sink's revision.
+    pub async fn prove(&self, sink: SinkId) -> Result<(), Error> {
+        self.write(move |tx| heal::prove(tx, sink)).await
+    }
+
+    /// Makes at most `most` quarantined events of a sink pending again that were refused under another revision than the
+    /// one that it is served under now, but those whose reason begins with `except`. Answers how many.
+    pub async fn heal(&self, sink: SinkId, most: usize, except: &'static str) -> Result<u64, Error> {
+        self.write(move |tx| heal::heal(tx, sink, most, except)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

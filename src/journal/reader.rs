@@ -110,7 +110,7 @@ fn limit(rows: usize) -> i64 {
 
 /// Unsettled events after `after` and after the sink's position, ascending.
 pub(super) fn read_after(view: &mut View, sink: SinkId, after: Seq, most: usize, bytes: usize) -> Result<Found, Error> {
-    let rows = rows(
+    found(
         view,
         "SELECT seq, id, body FROM event
          WHERE seq > max(?2, (SELECT position FROM sink WHERE id = ?1))
@@ -119,34 +119,31 @@ pub(super) fn read_after(view: &mut View, sink: SinkId, after: Seq, most: usize,
         params![sink.0, db(after.0), limit(most)],
         most,
         bytes,
-    )?;
-    decode(view, &rows)
+    )
 }
 
 /// Events that a person released from quarantine, ascending.
 pub(super) fn held(view: &mut View, sink: SinkId, most: usize) -> Result<Found, Error> {
-    let rows = rows(
+    found(
         view,
         "SELECT e.seq, e.id, e.body FROM exception x JOIN event e ON e.seq = x.seq
          WHERE x.sink = ?1 AND x.state = 1 ORDER BY x.seq LIMIT ?2",
         params![sink.0, limit(most)],
         most,
         usize::MAX,
-    )?;
-    decode(view, &rows)
+    )
 }
 
 /// Events whose corrections a sink still has to learn, ascending.
 pub(super) fn corrections(view: &mut View, sink: SinkId, most: usize) -> Result<Found, Error> {
-    let rows = rows(
+    found(
         view,
         "SELECT e.seq, e.id, e.body FROM correction c JOIN event e ON e.seq = c.seq
          WHERE c.sink = ?1 ORDER BY c.seq LIMIT ?2",
         params![sink.0, limit(most)],
         most,
         usize::MAX,
-    )?;
-    decode(view, &rows)
+    )
 }
 
 /// These events, ascending; what was pruned or can't be read is left out.
@@ -154,22 +151,28 @@ pub(super) fn read(view: &mut View, seqs: &[Seq]) -> Result<Found, Error> {
     let mut ordered = seqs.to_vec();
     ordered.sort_unstable();
     ordered.dedup();
-    let mut found = Found::default();
-    for seq in ordered {
-        let row = rows(view, "SELECT seq, id, body FROM event WHERE seq = ?1", [db(seq.0)], 1, usize::MAX)?;
-        for row in &row {
-            found.add(view, row)?;
+    view.snapshot(|view| {
+        let mut found = Found::default();
+        for seq in ordered {
+            let row = rows(view, "SELECT seq, id, body FROM event WHERE seq = ?1", [db(seq.0)], 1, usize::MAX)?;
+            for row in &row {
+                found.add(view, row)?;
+            }
         }
-    }
-    Ok(found)
+        Ok(found)
+    })
 }
 
-fn decode(view: &mut View, rows: &[Row]) -> Result<Found, Error> {
-    let mut found = Found { records: Vec::with_capacity(rows.len()), damaged: Vec::new() };
-    for row in rows {
-        found.add(view, row)?;
-    }
-    Ok(found)
+/// Rows, and what they say, as of one moment.
+fn found(view: &mut View, sql: &str, params: impl rusqlite::Params, most: usize, bytes: usize) -> Result<Found, Error> {
+    view.snapshot(|view| {
+        let rows = rows(view, sql, params, most, bytes)?;
+        let mut found = Found { records: Vec::with_capacity(rows.len()), damaged: Vec::new() };
+        for row in &rows {
+            found.add(view, row)?;
+        }
+        Ok(found)
+    })
 }
 
 /// The card or tag of the last presence of a terminal in this boot.

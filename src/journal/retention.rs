@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::body;
 use super::error::Error;
+use super::runs;
 use super::schema::{db, un};
 use super::settle;
 use super::state::{Tx, anchor_of};
@@ -119,6 +120,7 @@ fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
     for (seq, id, hash, digest) in &rows {
         stub.execute(params![seq, id, digest, hash, day])?;
     }
+    runs::prune(tx.conn, last)?;
     // Boots none of whose rows are left, and their anchors.
     tx.conn
         .prepare_cached("DELETE FROM boot WHERE first_seq < (SELECT max(first_seq) FROM boot WHERE first_seq <= ?1)")?

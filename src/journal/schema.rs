@@ -16,7 +16,7 @@ use super::types::Config;
 pub(super) const OUR_READER: u32 = 1;
 
 /// Chosen by measuring, see the table in the module's documentation.
-pub(super) const PAGE_SIZE: u32 = 1024;
+pub(super) const PAGE_SIZE: u32 = 512;
 
 /// Pages in the WAL before the writer copies them back. The larger, the fewer times a page that changes with every
 /// commit is written; 8192 pages of 1024 bytes are 8 MiB.
@@ -81,12 +81,24 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE sink(
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, started_after INTEGER NOT NULL, position INTEGER NOT NULL,
         delivered INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0,
-        dropped INTEGER NOT NULL DEFAULT 0, removed_at INTEGER) STRICT;
+        dropped INTEGER NOT NULL DEFAULT 0, removed_at INTEGER,
+        revision TEXT NOT NULL DEFAULT '', proven TEXT NOT NULL DEFAULT '') STRICT;
     -- state 1: held (pending again), 2: quarantined, 3: settled ahead of the position.
     CREATE TABLE exception(
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '',
         answer TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+        revision TEXT NOT NULL DEFAULT '', PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    -- Runs of deliveries: when, and under which revision of the sink's mapping.
+    CREATE TABLE delivery(
+        sink INTEGER NOT NULL, last_seq INTEGER NOT NULL, first_seq INTEGER NOT NULL, first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL, revision TEXT NOT NULL, PRIMARY KEY(sink, last_seq)) STRICT, WITHOUT ROWID;
+    -- What a sink calls an event.
+    CREATE TABLE remote(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    -- Quarantined events that a person gave up.
+    CREATE TABLE dropped(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL,
+        reason TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
     CREATE TABLE flight(
         sink INTEGER PRIMARY KEY, key TEXT NOT NULL, seqs BLOB NOT NULL, body BLOB NOT NULL,
         provisional INTEGER NOT NULL) STRICT;

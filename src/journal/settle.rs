@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::body;
 use super::error::Error;
+use super::runs::{self, Run};
 use super::schema::{db, un};
 use super::state::Tx;
 use super::types::{Flight, Seq, Settlement, SinkId, SinkState, Start};
@@ -38,7 +39,12 @@ pub(super) struct SinkRow {
     flight: Option<bool>,
     /// Somebody asked for it since the file was opened.
     opened: bool,
-    dirty: bool,
+    pub(super) dirty: bool,
+    /// Of the mapping and answer rules under which it is served now; empty for a plain sink.
+    pub(super) revision: String,
+    /// The revision under which something was delivered last.
+    pub(super) proven: String,
+    run: Option<Run>,
 }
 
 impl SinkRow {
@@ -46,7 +52,7 @@ impl SinkRow {
         let mut sinks = conn.prepare_cached(
             "SELECT id, name, position, removed_at IS NOT NULL, delivered, filtered, dropped,
                     (SELECT count(*) FROM exception WHERE sink = sink.id),
-                    (SELECT provisional FROM flight WHERE sink = sink.id) FROM sink ORDER BY id",
+                    (SELECT provisional FROM flight WHERE sink = sink.id), revision, proven FROM sink ORDER BY id",
         )?;
         let rows = sinks.query_map([], |row| {
             Ok(Self {
@@ -61,24 +67,46 @@ impl SinkRow {
                 flight: row.get(8)?,
                 opened: false,
                 dirty: false,
+                revision: row.get(9)?,
+                proven: row.get(10)?,
+                run: None,
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Writes the run of deliveries that still goes on.
+    pub(super) fn write_run(&mut self, conn: &Connection) -> Result<(), Error> {
+        runs::write(conn, (self.id, &self.revision), &mut self.run)
     }
 }
 
 /// Writes the sinks that changed; the last thing before a commit.
 pub(super) fn write_sinks(tx: &mut Tx<'_>) -> Result<(), Error> {
-    for sink in tx.state.sinks.iter_mut().filter(|sink| sink.dirty) {
+    for sink in &mut tx.state.sinks {
+        runs::write_old(tx.conn, (sink.id, &sink.revision), &mut sink.run, tx.now.wall.0)?;
+        if !std::mem::take(&mut sink.dirty) {
+            continue;
+        }
         tx.conn
-            .prepare_cached("UPDATE sink SET position = ?2, delivered = ?3, filtered = ?4, dropped = ?5 WHERE id = ?1")?
-            .execute(params![sink.id, db(sink.position), db(sink.delivered), db(sink.filtered), db(sink.dropped)])?;
-        sink.dirty = false;
+            .prepare_cached(
+                "UPDATE sink SET position = ?2, delivered = ?3, filtered = ?4, dropped = ?5, revision = ?6, proven = ?7
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                sink.id,
+                db(sink.position),
+                db(sink.delivered),
+                db(sink.filtered),
+                db(sink.dropped),
+                sink.revision,
+                sink.proven
+            ])?;
     }
     Ok(())
 }
 
-fn sink<'t>(tx: &'t mut Tx<'_>, id: SinkId) -> Result<&'t mut SinkRow, Error> {
+pub(super) fn sink<'t>(tx: &'t mut Tx<'_>, id: SinkId) -> Result<&'t mut SinkRow, Error> {
     tx.state
         .sinks
         .iter_mut()
@@ -119,6 +147,9 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         flight: None,
         opened: true,
         dirty: false,
+        revision: String::new(),
+        proven: String::new(),
+        run: None,
     });
     Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None, doubt_to: Seq(0) })
 }
@@ -251,7 +282,7 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
     let state = if sink.exceptions == 0 { None } else { exception(conn, sink.id, seq)? };
     match (state, settlement) {
         // A verdict on a released event.
-        (Some(HELD), Settlement::Quarantined { .. }) => put_exception(conn, sink.id, seq, settlement, tx.now.wall.0)?,
+        (Some(HELD), Settlement::Quarantined { .. }) => put_exception(conn, sink, seq, settlement, tx.now.wall.0)?,
         (Some(HELD), _) if seq <= sink.position => {
             delete_exception(conn, sink.id, seq)?;
             sink.exceptions -= 1;
@@ -268,21 +299,26 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
         (Some(_), _) => return Ok(()),
         (None, _) if seq <= sink.position => return Ok(()),
         (None, Settlement::Quarantined { .. }) => {
-            put_exception(conn, sink.id, seq, settlement, tx.now.wall.0)?;
+            put_exception(conn, sink, seq, settlement, tx.now.wall.0)?;
             sink.exceptions += 1;
         }
         (None, _) => {
             if seq == sink.position + 1 {
                 sink.position = seq;
             } else {
-                put_exception(conn, sink.id, seq, settlement, 0)?;
+                put_exception(conn, sink, seq, settlement, 0)?;
                 sink.exceptions += 1;
             }
             sink.dirty = true;
             count(sink, settlement);
         }
     }
-    if *settlement == Settlement::Delivered {
+    if matches!(settlement, Settlement::Delivered | Settlement::Confirmed { .. }) {
+        let sink = &mut tx.state.sinks[at];
+        runs::note(conn, (sink.id, &sink.revision), &mut sink.run, seq, tx.now.wall.0)?;
+        if let Settlement::Confirmed { remote_id } = settlement {
+            runs::keep_remote_id(conn, sink.id, seq, cap(remote_id))?;
+        }
         correct_late(tx, at, seq)?;
     }
     if tx.state.sinks[at].position + 1 == seq {
@@ -293,7 +329,7 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
 
 const fn count(sink: &mut SinkRow, settlement: &Settlement) {
     match settlement {
-        Settlement::Delivered => sink.delivered += 1,
+        Settlement::Delivered | Settlement::Confirmed { .. } => sink.delivered += 1,
         Settlement::Filtered => sink.filtered += 1,
         // Counted by its row.
         Settlement::Quarantined { .. } => {}
@@ -310,18 +346,18 @@ fn delete_exception(conn: &Connection, sink: u32, seq: u64) -> Result<(), Error>
     Ok(())
 }
 
-fn put_exception(conn: &Connection, sink: u32, seq: u64, settlement: &Settlement, at: i64) -> Result<(), Error> {
+fn put_exception(conn: &Connection, sink: &SinkRow, seq: u64, settlement: &Settlement, at: i64) -> Result<(), Error> {
     let (state, reason, answer, attempts) = match settlement {
         Settlement::Quarantined { reason, answer, attempts } => {
             (QUARANTINED, reason.as_str(), answer.as_str(), *attempts)
         }
-        Settlement::Delivered | Settlement::Filtered => (AHEAD, "", "", 0),
+        Settlement::Delivered | Settlement::Confirmed { .. } | Settlement::Filtered => (AHEAD, "", "", 0),
     };
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO exception(sink, seq, state, reason, answer, attempts, at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO exception(sink, seq, state, reason, answer, attempts, at, revision)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![sink, db(seq), state, cap(reason), cap(answer), attempts, at])?;
+    .execute(params![sink.id, db(seq), state, cap(reason), cap(answer), attempts, at, sink.revision])?;
     Ok(())
 }
 
@@ -368,6 +404,22 @@ fn correct_late(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error> {
 pub(super) fn add_correction(conn: &Connection, sink: u32, seq: u64) -> Result<(), Error> {
     conn.prepare_cached("INSERT OR IGNORE INTO correction(sink, seq) VALUES (?1, ?2)")?
         .execute(params![sink, db(seq)])?;
+    Ok(())
+}
+
+/// A quarantined event is settled as dropped.
+pub(super) fn give_up(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error> {
+    let sink = &mut tx.state.sinks[at];
+    if seq <= sink.position {
+        delete_exception(tx.conn, sink.id, seq)?;
+        sink.exceptions -= 1;
+    } else {
+        tx.conn
+            .prepare_cached("UPDATE exception SET state = 3 WHERE sink = ?1 AND seq = ?2")?
+            .execute(params![sink.id, db(seq)])?;
+    }
+    sink.dropped += 1;
+    sink.dirty = true;
     Ok(())
 }
 

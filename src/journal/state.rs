@@ -100,11 +100,23 @@ fn load_anchor(conn: &Connection, boot_id: &[u8; 16]) -> Result<Option<ClockAnch
 
 /// The anchor of the boot in which a row was heard.
 pub(super) fn anchor_of(conn: &Connection, seq: u64) -> Result<Option<ClockAnchor>, Error> {
-    let boot: Option<[u8; 16]> = conn
-        .prepare_cached("SELECT boot_id FROM boot WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1")?
-        .query_row([db(seq)], |row| row.get(0))
+    anchor_around(conn, seq).map(|(_, _, anchor)| anchor)
+}
+
+/// The same, with the rows for which it holds: from the first one to before the second one.
+pub(super) fn anchor_around(conn: &Connection, seq: u64) -> Result<(u64, u64, Option<ClockAnchor>), Error> {
+    let boot: Option<([u8; 16], i64)> = conn
+        .prepare_cached("SELECT boot_id, first_seq FROM boot WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1")?
+        .query_row([db(seq)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    boot.map_or(Ok(None), |boot| load_anchor(conn, &boot))
+    let until: Option<i64> = conn
+        .prepare_cached("SELECT min(first_seq) FROM boot WHERE first_seq > ?1")?
+        .query_row([db(seq)], |row| row.get(0))?;
+    let until = until.map_or(u64::MAX, un);
+    match boot {
+        Some((boot, from)) => Ok((un(from), until, load_anchor(conn, &boot)?)),
+        None => Ok((0, until, None)),
+    }
 }
 
 /// A transaction in the making: the connection, the state that follows it, and what time it is.

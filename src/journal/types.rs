@@ -146,6 +146,11 @@ pub struct SinkState {
 pub enum Settlement {
     /// It arrived.
     Delivered,
+    /// It arrived, and the sink has a name of its own for it.
+    Confirmed {
+        /// What the sink calls it.
+        remote_id: String,
+    },
     /// The sink's declared filter leaves it out.
     Filtered,
     /// Proven unacceptable.
@@ -301,4 +306,66 @@ pub struct DeviceState {
     pub epoch: u32,
     /// Records missing, by the native sequence.
     pub gaps: u64,
+}
+
+/// An event, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// The event.
+    pub record: Record,
+    /// Each sink that is not removed, in order of registration.
+    pub fates: Vec<(String, Fate)>,
+}
+
+/// What became of an event at one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It waits.
+    Pending,
+    /// A person released it from quarantine; it waits.
+    Released,
+    /// It was delivered, or left out by the sink's filter.
+    Settled {
+        /// When and how; not known of filtered events, of the last minute's, and of the minute before a crash.
+        delivery: Option<Delivery>,
+        /// It left with a provisional time, and the right one is on its way.
+        correction_pending: bool,
+    },
+    /// The sink refused it for good.
+    Quarantined {
+        /// Why.
+        reason: String,
+        /// The sink's own words.
+        answer: String,
+        /// How many times it was sent.
+        attempts: u32,
+        /// Since when.
+        at: UtcMicros,
+    },
+    /// A person gave it up.
+    Dropped {
+        /// Why.
+        why: String,
+        /// Who said so.
+        who: String,
+        /// When.
+        at: UtcMicros,
+        /// Why it had been quarantined.
+        reason: String,
+    },
+    /// It was there before the sink was, which was not asked to catch up (`start = "now"`).
+    BeforeItsStart,
+}
+
+/// What is known of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Not before then …
+    pub from: UtcMicros,
+    /// … and not after then: the times of the first and the last of a run of deliveries, at most a minute apart.
+    pub until: UtcMicros,
+    /// Revision of the sink's mapping and answer rules; empty for a plain sink.
+    pub revision: String,
+    /// What the sink calls the event.
+    pub remote_id: Option<String>,
 }

@@ -127,10 +127,8 @@ impl Walk {
         if chain::link(self.hash, link.seq, link.id, &digest) != link.hash {
             self.problem(format!("row {} does not fit the chain", link.seq));
         }
-        if link.seq <= self.indexed_to {
-            if !index::is_indexed(view.conn()?, link.id, link.seq)? {
-                self.problem(format!("row {} is not in the index of ids", link.seq));
-            }
+        if link.seq <= self.indexed_to && !index::is_indexed(view.conn()?, link.id, link.seq)? {
+            self.problem(format!("row {} is not in the index of ids", link.seq));
         }
         (self.seq, self.hash) = (link.seq, link.hash);
         self.meet_anchor();

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::body;
 use super::error::Error;
 use super::schema::{self, db, un};
-use super::state::{ClockAnchor, anchor_of};
+use super::state::{ClockAnchor, anchor_around};
 use super::types::{Record, Seq, SourceId};
 use crate::clock::{Zone, restamp};
 use crate::event::{EventId, Source, UtcMicros};
@@ -23,6 +23,15 @@ pub(super) struct View {
     path: PathBuf,
     conn: Option<Connection>,
     sources: HashMap<SourceId, Known>,
+    anchors: Option<Anchored>,
+}
+
+/// The rows `from..until` were heard in one boot: its anchor.
+#[derive(Clone, Copy)]
+struct Anchored {
+    from: u64,
+    until: u64,
+    anchor: Option<ClockAnchor>,
 }
 
 /// A row as it comes from the table.
@@ -35,7 +44,7 @@ pub(super) struct Row {
 impl View {
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let conn = Some(schema::open_reader(&path)?);
-        Ok(Self { path, conn, sources: HashMap::new() })
+        Ok(Self { path, conn, sources: HashMap::new(), anchors: None })
     }
 
     pub(super) fn conn(&self) -> Result<&Connection, Error> {
@@ -61,10 +70,12 @@ impl View {
 
     /// Runs `ask` on one snapshot.
     pub(super) fn snapshot<T>(&mut self, ask: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        self.conn()?.execute_batch("BEGIN")?;
+        self.conn()?.prepare_cached("BEGIN")?.execute([])?;
+        // Between two questions a boot may have got its anchor.
+        self.anchors = None;
         let answer = ask(self);
         // Ends a transaction that only read; if even that fails the connection goes.
-        if self.conn()?.execute_batch("COMMIT").is_err() {
+        if self.conn()?.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).is_err() {
             self.discard();
         }
         answer
@@ -99,14 +110,24 @@ impl View {
         Ok(known)
     }
 
-    /// A row as a record. [`Error::Corrupt`] is the row's fault alone.
+    /// Looked up once for all rows of a boot: on a machine without a right clock every row asks.
+    fn anchor_of(&mut self, seq: u64) -> Result<Option<ClockAnchor>, Error> {
+        if let Some(known) = self.anchors.filter(|a| (a.from..a.until).contains(&seq)) {
+            return Ok(known.anchor);
+        }
+        let (from, until, anchor) = anchor_around(self.conn()?, seq)?;
+        self.anchors = Some(Anchored { from, until, anchor });
+        Ok(anchor)
+    }
+
+    /// A row as a record, within [`Self::snapshot`]. [`Error::Corrupt`] is the row's fault alone.
     pub(super) fn record(&mut self, row: &Row) -> Result<Record, Error> {
         let stored = body::decode(&row.body).map_err(|damage| Error::Corrupt(format!("row {}: {damage}", row.seq)))?;
         let (source, zone) = self.source(stored.source)?;
         let mut event = stored.into_event(row.id, source);
         let mut provisional = false;
         if !event.times.synchronised {
-            match anchor_of(self.conn()?, row.seq)? {
+            match self.anchor_of(row.seq)? {
                 None => provisional = true,
                 Some(anchor) => {
                     let received = corrected(anchor, event.times.received_boot.0);

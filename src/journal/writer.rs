@@ -46,7 +46,7 @@ pub(super) enum Lazy {
 }
 
 pub(super) enum Command {
-    Append { entries: Vec<Entry>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
+    Append { entries: Arc<Vec<Entry>>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
     Work(Box<dyn Work>),
     Lazy(Lazy),
     Close(oneshot::Sender<Result<(), Error>>),
@@ -307,7 +307,11 @@ impl Writer {
             self.commit(&mut Vec::new());
         }
         let result = match self.open.take() {
-            Some((conn, _)) => {
+            Some((conn, mut state)) => {
+                // Times of deliveries; the deliveries themselves are on disk.
+                if let Err(error) = state.sinks.iter_mut().try_for_each(|sink| sink.write_run(&conn)) {
+                    tracing::debug!(%error, "times of deliveries are lost");
+                }
                 let done = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(Error::from);
                 done.and(conn.close().map_err(|(_, error)| Error::from(error)))
             }

@@ -1,7 +1,8 @@
 //! The control socket: HTTP over a Unix socket, for what needs the live process.
 //!
 //! `GET /status` answers the object of [`super::status`]; `POST /quarantine/replay` takes `{"sink": NAME, "seqs": [N, …]}`
-//! (all of the sink's without `seqs`) and answers `{"released": N}`. Errors are `{"error": TEXT}` with a fitting status.
+//! (all of the sink's without `seqs`) and answers `{"released": N}`; `POST /quarantine/drop` takes `{"sink": NAME, "seqs":
+//! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`. Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
 //! anything without bound.
@@ -70,6 +71,7 @@ pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, s
     let router = Router::new()
         .route("/status", get(status))
         .route("/quarantine/replay", post(replay))
+        .route("/quarantine/drop", post(give_up))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state((gateway, journal));
     let served = axum::serve(listener::Bounded::new(listener), router).into_future();
@@ -99,19 +101,44 @@ async fn replay(State((_, journal)): State<(Gateway, Journal)>, Json(request): J
     let Some(sink) = request["sink"].as_str() else {
         return refusal(StatusCode::BAD_REQUEST, "name a sink: {\"sink\": NAME, \"seqs\": [N, …]}");
     };
-    let seqs = match &request["seqs"] {
-        Value::Null => None,
-        Value::Array(items) => match items.iter().map(|n| n.as_u64().map(Seq)).collect::<Option<Vec<_>>>() {
-            Some(seqs) => Some(seqs),
-            None => return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers"),
-        },
-        _ => return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers"),
+    let Some(seqs) = seqs(&request["seqs"]) else {
+        return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers");
     };
     match journal.release(sink.to_owned(), seqs).await {
         Ok(released) => Json(json!({ "released": released })).into_response(),
-        Err(error @ journal::Error::NotFound(_)) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
-        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => failed(&error),
     }
+}
+
+async fn give_up(State((_, journal)): State<(Gateway, Journal)>, Json(request): Json<Value>) -> Response {
+    let text = |key: &str| request[key].as_str().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+    let (Some(sink), Some(why), Some(who)) = (text("sink"), text("why"), text("who")) else {
+        return refusal(StatusCode::BAD_REQUEST, "say which sink, why and who: {\"sink\", \"seqs\", \"why\", \"who\"}");
+    };
+    let Some(Some(seqs)) = seqs(&request["seqs"]) else {
+        return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers");
+    };
+    match journal.drop_quarantined(sink, seqs, why, who).await {
+        Ok(dropped) => Json(json!({ "dropped": dropped })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+/// A list of sequence numbers, or nothing; `None` if it is something else.
+fn seqs(value: &Value) -> Option<Option<Vec<Seq>>> {
+    match value {
+        Value::Null => Some(None),
+        Value::Array(items) => items.iter().map(|n| n.as_u64().map(Seq)).collect::<Option<Vec<_>>>().map(Some),
+        _ => None,
+    }
+}
+
+fn failed(error: &journal::Error) -> Response {
+    let status = match error {
+        journal::Error::NotFound(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refusal(status, &error.to_string())
 }
 
 fn refusal(status: StatusCode, error: &str) -> Response {

@@ -89,9 +89,9 @@ async fn fly(hub: Arc<Hub>, mut batch: Batch, turn: Arc<tokio::sync::Mutex<()>>)
     if batch.entries.is_empty() {
         return Flown { batch, durable: true };
     }
-    let entries = std::mem::take(&mut batch.entries);
+    let entries = Arc::new(std::mem::take(&mut batch.entries));
     let journal = &hub.context.journal;
-    let mut refused = match journal.append(entries.clone()).await {
+    let mut refused = match journal.append_shared(Arc::clone(&entries)).await {
         Ok(results) => {
             hub.account(&batch, &results);
             return Flown { batch, durable: true };
@@ -107,7 +107,7 @@ async fn fly(hub: Arc<Hub>, mut batch: Batch, turn: Arc<tokio::sync::Mutex<()>>)
             () = tokio::time::sleep(backoff.next(None)) => {}
             () = hub.context.shutdown.cancelled() => return Flown { batch, durable: false },
         }
-        match journal.append(entries.clone()).await {
+        match journal.append_shared(Arc::clone(&entries)).await {
             Ok(results) => {
                 hub.account(&batch, &results);
                 return Flown { batch, durable: true };
