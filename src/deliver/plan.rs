@@ -122,6 +122,7 @@ impl Round {
         let mut settlements = Vec::with_capacity(verdicts.len());
         for (index, verdict) in (span.start..).zip(verdicts) {
             let settlement = match verdict {
+                Verdict::Confirmed { remote_id: Some(remote_id), .. } => Settlement::Confirmed { remote_id },
                 Verdict::Delivered | Verdict::Confirmed { .. } => Settlement::Delivered,
                 Verdict::Rejected { reason, answer, .. } => {
                     Settlement::Quarantined { reason, answer, attempts: span.attempts }

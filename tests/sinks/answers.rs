@@ -605,3 +605,19 @@ async fn words_of_the_vendor_reach_the_quarantine_and_no_more_than_ours_the_stat
     assert_eq!(quarantined[0].reason, "unknown worker: worker 12345678 is unknown, you sent ***");
     assert!(!quarantined[0].answer.contains("sesame"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_vendor_calls_an_event_is_kept_with_its_delivery() {
+    let mut world = World::new().await;
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(|_| Reply::new(200, r#"{"ok":true,"id":"EMP-7"}"#, 1))));
+    let config = configured(PLAIN, &vendor.url(), world.dir.path());
+    let event = world.event(None);
+    world.append(std::slice::from_ref(&event)).await;
+    let relay = world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await;
+    world.drained("far").await;
+    relay.stop().await;
+    // A run of deliveries is written down at its end.
+    world.reopen().await;
+    let traced = world.journal.trace(event.id).await.unwrap();
+    assert!(format!("{traced:?}").contains("remote_id: Some(\"EMP-7\")"), "{traced:?}");
+}
