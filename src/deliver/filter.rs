@@ -1,8 +1,9 @@
-//! A sink's declared filter: `kinds`, `terminals`, `outcome`.
+//! What a sink declares about events, whatever kind of sink it is: `kinds`, `terminals`, `outcome`, `unknown_person`.
 //!
-//! Must not: lose an event. What a filter leaves out is settled as filtered, in the same ledger as everything else (I4).
+//! Must not: lose an event. What a filter leaves out is settled as filtered, whose person is unknown is quarantined, both in
+//! the same ledger as everything else (I4).
 
-use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink};
+use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, UNKNOWN_WORKER, UnknownPerson};
 use crate::event;
 use crate::journal::Record;
 
@@ -33,13 +34,23 @@ impl Filter {
 pub struct Filtered<S> {
     sink: S,
     filter: Filter,
+    unknown_person: UnknownPerson,
+    directory: bool,
 }
 
 impl<S> Filtered<S> {
-    /// Puts a filter before a sink.
-    pub const fn new(sink: S, filter: Filter) -> Self {
-        Self { sink, filter }
+    /// Puts a filter before a sink. `directory`: a worker directory fills in people, so that an event may be mapped to other
+    /// bytes from one start to the next.
+    pub const fn new(sink: S, filter: Filter, unknown_person: UnknownPerson, directory: bool) -> Self {
+        Self { sink, filter, unknown_person, directory }
     }
+}
+
+/// Whether a person is meant whom the platform has no name for.
+fn is_unknown(record: &Record) -> bool {
+    let reading = &record.event.reading;
+    let meant = reading.person.terminal_person_id.is_some() || reading.credential.card_number.is_some();
+    meant && reading.person.external_id.is_none()
 }
 
 impl<S: Sink> Sink for Filtered<S> {
@@ -52,7 +63,15 @@ impl<S: Sink> Sink for Filtered<S> {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        self.sink.map(records, corrections)
+        if self.unknown_person == UnknownPerson::Quarantine
+            && let Some(index) = records.iter().position(is_unknown)
+        {
+            return Mapped::Unmappable { index, reason: format!("{UNKNOWN_WORKER}: not in the worker directory") };
+        }
+        match self.sink.map(records, corrections) {
+            Mapped::Flight { key, body, keep } => Mapped::Flight { key, body, keep: keep || self.directory },
+            other => other,
+        }
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {

@@ -11,6 +11,8 @@ pub mod central;
 
 mod complaint;
 
+pub mod directory;
+
 pub mod filter;
 
 mod plan;
@@ -36,6 +38,8 @@ pub struct Config {
     pub start: Start,
     /// Which events it takes.
     pub filter: filter::Filter,
+    /// What becomes of an event whose person is not in the worker directory.
+    pub unknown_person: UnknownPerson,
     /// What it is.
     pub kind: Kind,
 }
@@ -88,7 +92,7 @@ pub enum Cause {
     AnswerLost,
 }
 
-/// How the reason of every event begins whose worker the sink does not know.
+/// How the reason of every event begins whose worker the sink, or the directory, does not know.
 pub const UNKNOWN_WORKER: &str = "unknown worker";
 
 /// The reason of every event whose answer was lost at a sink with [`OnAmbiguous::Hold`].
@@ -129,6 +133,16 @@ pub enum Presence {
     Absent,
     /// It could not be asked: [`Outcome::Retry`] or [`Outcome::Blocked`].
     Unknown(Outcome),
+}
+
+/// What becomes of an event whose person is not in the worker directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownPerson {
+    /// It is sent with what the terminal said.
+    #[default]
+    Send,
+    /// It is set aside until the directory knows the person.
+    Quarantine,
 }
 
 /// What became of a batch.

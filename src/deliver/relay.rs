@@ -24,6 +24,7 @@ pub use context::{Context, Pace};
 use self::doubt::Trust;
 use self::launch::Launch;
 use super::complaint::Complaint;
+use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
 use super::{Batch, Mapped, Outcome, Sink, StatusBoard};
 use crate::backoff::Backoff;
@@ -36,7 +37,7 @@ use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, Sin
 pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
     let name = sink.name().to_owned();
     let span = tracing::info_span!("relay", sink = %name);
-    let Context { journal, clock, shutdown, grace, board, pace } = context;
+    let Context { journal, clock, shutdown, grace, board, pace, directory } = context;
     let mut relay = Relay {
         head: journal.head(),
         nudges: journal.nudges(),
@@ -48,6 +49,7 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         shutdown,
         grace,
         board,
+        directory,
         cursor: Cursor::new(state.position),
         prefetched: None,
         filtered: Vec::new(),
@@ -110,6 +112,7 @@ struct Relay<S> {
     shutdown: CancellationToken,
     grace: Duration,
     board: StatusBoard,
+    directory: Directory,
     cursor: Cursor,
     prefetched: Option<Prefetched>,
     /// Events of this round that the sink's filter leaves out, ascending, until they are settled.
@@ -220,6 +223,7 @@ impl<S: Sink> Relay<S> {
     /// Sends a batch until every event in it is settled, or until the sink keeps some of it.
     async fn deliver(&mut self, mut records: Vec<Record>, lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
         let (read, mut seqs) = (records.len(), Vec::new());
+        self.directory.fill(&mut records);
         if matches!(lane, Lane::New | Lane::Held) {
             self.filtered = self.sift(&mut records);
             seqs.extend(self.filtered.iter().map(|seq| (*seq, true)));

@@ -3,8 +3,9 @@
 //! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::{Record, Seq, SinkId, Traced};
-use super::{Journal, abandon, chain, heal, trace};
+use super::types::{ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
+use super::writer::Lazy;
+use super::{Journal, abandon, chain, devices, heal, people, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -58,6 +59,37 @@ impl Journal {
     /// one that it is served under now, but those whose reason begins with `except`. Answers how many.
     pub async fn heal(&self, sink: SinkId, most: usize, except: &'static str) -> Result<u64, Error> {
         self.write(move |tx| heal::heal(tx, sink, most, except)).await
+    }
+
+    /// The persistent clients of the gateway's own broker.
+    pub async fn sessions(&self) -> Result<Vec<ClientSession>, Error> {
+        self.read_with(|view| devices::sessions(view)).await
+    }
+
+    /// Keeps a persistent client's session; `None` forgets it. Answers after the sync.
+    pub async fn keep_session(&self, client_id: String, session: Option<ClientSession>) -> Result<(), Error> {
+        self.write(move |tx| devices::keep_session(tx, &client_id, session.as_ref())).await
+    }
+
+    /// Device states at the last stop.
+    pub async fn devices(&self) -> Result<Vec<DeviceState>, Error> {
+        self.flush().await?;
+        self.read_with(|view| devices::list(view)).await
+    }
+
+    /// Keeps device states; rides on the next commit.
+    pub async fn keep_devices(&self, devices: Vec<DeviceState>) -> Result<(), Error> {
+        self.write_lazily(Lazy::Devices(devices)).await
+    }
+
+    /// The worker directory as it was last kept.
+    pub async fn people(&self) -> Result<Vec<DirectoryEntry>, Error> {
+        self.read_with(|view| people::list(view)).await
+    }
+
+    /// Keeps the worker directory, in place of the one before.
+    pub async fn keep_people(&self, people: Vec<DirectoryEntry>) -> Result<(), Error> {
+        self.write(move |tx| people::keep(tx, &people)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

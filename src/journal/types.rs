@@ -369,3 +369,14 @@ pub struct Delivery {
     /// What the sink calls the event.
     pub remote_id: Option<String>,
 }
+
+/// An entry of the worker directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The number by which terminals know the person, or the number of a card.
+    pub key: String,
+    /// What the platform calls the person.
+    pub external_id: String,
+    /// The name, only if it is configured.
+    pub name: Option<String>,
+}

@@ -1,9 +1,9 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
-//! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `brokers`, `terminals`,
-//! `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `secrets`) and at last the tables are compared
-//! with each other (`load`).
+//! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
+//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `secrets`) and at last the tables
+//! are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
 
@@ -11,6 +11,7 @@ mod address;
 mod answers;
 mod auth;
 mod brokers;
+mod directory;
 mod environment;
 mod fields;
 mod filters;
@@ -59,6 +60,8 @@ pub struct Config {
     pub terminals: Vec<terminal::Config>,
     /// `[[sink]]`
     pub sinks: Vec<deliver::Config>,
+    /// `[directory]`
+    pub directory: Option<deliver::directory::Config>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`

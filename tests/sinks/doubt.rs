@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portero::deliver::filter::{Filter, Filtered};
-use portero::deliver::{ANSWER_LOST, api};
+use portero::deliver::{ANSWER_LOST, UnknownPerson, api};
 
 use crate::answers::configured;
 use crate::support::{Behaviour, DEADLINE, Reply, Request, VendorApi, eventually_async};
@@ -67,7 +67,12 @@ impl Ledger {
 /// As the gateway makes it: behind a filter, which must pass on what the sink says of lost answers.
 fn sink(text: &str, vendor: &VendorApi, world: &World) -> Filtered<api::Api> {
     let config = configured(text, &vendor.url(), world.dir.path());
-    Filtered::new(api::Api::new("far", config, world.clock.clone()).unwrap(), Filter::default())
+    Filtered::new(
+        api::Api::new("far", config, world.clock.clone()).unwrap(),
+        Filter::default(),
+        UnknownPerson::Send,
+        false,
+    )
 }
 
 fn stored() -> Reply {

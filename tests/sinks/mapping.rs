@@ -39,7 +39,7 @@ fn api_of(config: &Config, world: &World) -> api::Api {
 
 fn sink(world: &World, vendor: &VendorApi, keys: &str) -> Filtered<api::Api> {
     let config = config(&text(world, &format!("http://127.0.0.1:{}", vendor.port), keys));
-    Filtered::new(api_of(&config, world), config.filter.clone())
+    Filtered::new(api_of(&config, world), config.filter.clone(), config.unknown_person, false)
 }
 
 fn bodies(vendor: &VendorApi) -> Vec<String> {

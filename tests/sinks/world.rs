@@ -166,6 +166,7 @@ impl World {
                 retry: (Duration::from_millis(5), Duration::from_millis(200)),
                 probe: (Duration::from_millis(5), Duration::from_millis(200)),
             },
+            directory: portero::deliver::directory::Directory::default(),
         };
         let sends = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: sink, sends: Arc::clone(&sends) };

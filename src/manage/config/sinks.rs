@@ -14,7 +14,7 @@ use super::request;
 use super::secrets;
 use super::tree::Place;
 use super::{answers, auth, presets};
-use crate::deliver::{self, Kind, api, postgres};
+use crate::deliver::{self, Kind, UnknownPerson, api, postgres};
 use crate::journal::Start;
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
@@ -45,6 +45,9 @@ const API_KEYS: &[&str] = &[
 ];
 const POSTGRES_KEYS: &[&str] = &["password"];
 
+const UNKNOWN_PERSON: &[(&str, UnknownPerson)] =
+    &[("send", UnknownPerson::Send), ("quarantine", UnknownPerson::Quarantine)];
+
 /// A sink as read, with what a comparison with the others needs.
 pub(super) struct Sink {
     pub(super) path: String,
@@ -58,6 +61,8 @@ pub(super) struct Around<'s> {
     pub(super) site_zone: Option<&'s str>,
     /// The names of the terminals.
     pub(super) terminals: Vec<&'s str>,
+    /// There is a `[directory]`.
+    pub(super) directory: bool,
 }
 
 /// One `[[sink]]`.
@@ -67,6 +72,13 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
     let name_place = reader.get("name").map_or_else(|| reader.place.clone(), |n| n.place.clone());
     let start = reader.word("start", &[("all", Start::All), ("now", Start::Now)]).unwrap_or_default();
     let filter = filter(&reader, &around.terminals);
+    let unknown = reader.word("unknown_person", UNKNOWN_PERSON).unwrap_or_default();
+    if unknown == UnknownPerson::Quarantine
+        && !around.directory
+        && let Some(node) = reader.get("unknown_person")
+    {
+        reader.wrong("unknown_person", node, "\"send\", or a table [directory] that knows people");
+    }
     if reader.get("type").is_none() {
         reader.missing("type", "type = \"api\" or type = \"postgres\"");
     }
@@ -86,7 +98,8 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
         }
         None => None,
     };
-    let config = (|| Some(deliver::Config { name: name.clone()?, start, filter, kind: kind? }))();
+    let config =
+        (|| Some(deliver::Config { name: name.clone()?, start, filter, unknown_person: unknown, kind: kind? }))();
     Sink { path, name: name.map(|n| (n, name_place)), config }
 }
 
