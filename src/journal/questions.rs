@@ -3,16 +3,22 @@
 //! Must not: write.
 
 use super::error::Error;
-use super::types::Seq;
-use super::{Journal, chain};
+use super::types::{Anchor, Seq};
+use super::view::View;
+use super::{Journal, chain, state};
 
 impl Journal {
     /// The journal's own id, hex: made with the file, never changed.
     pub async fn id(&self) -> Result<String, Error> {
+        self.read_with(|view| id(view)).await
+    }
+
+    /// The end of the chain as it is now, for somebody outside to keep: `None` while there is no row.
+    pub async fn tip(&self) -> Result<Option<Anchor>, Error> {
         self.read_with(|view| {
-            let id: [u8; 16] =
-                view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
-            Ok(chain::hex(&id))
+            let (seq, head) = state::last_row(view.conn()?)?;
+            let journal_id = id(view)?;
+            Ok((seq > 0).then_some(Anchor { journal_id, seq: Seq(seq), head }))
         })
         .await
     }
@@ -33,4 +39,10 @@ impl Journal {
             writer.closed().await;
         }
     }
+}
+
+fn id(view: &View) -> Result<String, Error> {
+    let id: [u8; 16] =
+        view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
+    Ok(chain::hex(&id))
 }
