@@ -7,8 +7,14 @@
 
 mod support;
 
+#[path = "sinks/centre.rs"]
+mod centre;
+
 #[path = "sinks/conformance.rs"]
 mod conformance;
+
+#[path = "sinks/large_batches.rs"]
+mod large_batches;
 
 #[path = "sinks/only_api.rs"]
 mod only_api;
