@@ -8,6 +8,7 @@
 
 mod address;
 mod brokers;
+mod database;
 mod environment;
 mod fields;
 mod load;
