@@ -7,6 +7,8 @@
 //!
 //! Must not: decide what a part does, or let the end of one part end another, the journal's excepted.
 
+mod beat;
+
 mod house;
 
 mod start;
@@ -100,6 +102,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     start::relays(&parts, &mut relays).await?;
     open_control(&parts, &mut keepers).await;
     start::links(&parts, &mut links);
+    beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
     start::directory(&parts, &mut keepers);

@@ -13,17 +13,23 @@ mod answers;
 #[path = "sinks/auths.rs"]
 mod auths;
 
+#[path = "sinks/centre.rs"]
+mod centre;
+
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
 #[path = "sinks/doubt.rs"]
 mod doubt;
 
-#[path = "sinks/mutual.rs"]
-mod mutual;
+#[path = "sinks/large_batches.rs"]
+mod large_batches;
 
 #[path = "sinks/mapping.rs"]
 mod mapping;
+
+#[path = "sinks/mutual.rs"]
+mod mutual;
 
 #[path = "sinks/oauth_real.rs"]
 mod oauth_real;

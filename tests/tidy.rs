@@ -104,6 +104,7 @@ const FENCES: &[Fence] = &[
     fence("tokio_serial", &["terminal", "simulate"], "serial lines belong to the links and to what plays a terminal"),
     fence("tokio_postgres", &["deliver"], "PostgreSQL is a sink"),
     fence("tokio_postgres_rustls", &["deliver"], "PostgreSQL is a sink"),
+    fence("postgres_protocol", &["deliver"], "PostgreSQL is a sink"),
     fence("reqwest", &["deliver", "simulate", "manage"], "HTTP goes out from sinks, simulators and management"),
     fence("axum", &["manage"], "HTTP comes in at management alone"),
     fence("sd_notify", &["manage"], "systemd belongs to management"),

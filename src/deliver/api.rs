@@ -182,7 +182,7 @@ impl Api {
         Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
     }
 
-    /// First 8 bytes of SHA-256 over what decides what is sent, hex: changes when the mapping does and only then.
+    /// First 8 bytes of SHA-256 over what decides what is sent and what answers mean, hex.
     pub fn revision(&self) -> String {
         let mut text = String::from("portero mapping 1\n");
         self.config.request.clone().unwrap_or_default().canonical(&mut text);
@@ -193,6 +193,9 @@ impl Api {
                 map.canonical(&mut text);
             }
         }
+        // Data without a secret, written out the same way by the same release.
+        let answers = (&self.config.answers, &self.config.poll, &self.config.lookup, self.config.on_ambiguous);
+        text.push_str(&format!("answers {answers:?}\n"));
         hex(&Sha256::digest(text.as_bytes())[..8])
     }
 

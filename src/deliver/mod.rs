@@ -15,6 +15,8 @@ pub mod directory;
 
 pub mod filter;
 
+pub mod heartbeat;
+
 mod plan;
 
 pub mod postgres;
@@ -280,6 +282,8 @@ pub struct RelayStatus {
     pub error: Option<String>,
     /// Last success.
     pub last_delivery: Option<crate::event::UtcMicros>,
+    /// Events since the start of which the sink already held another content under the same id.
+    pub conflicts: u64,
 }
 
 /// A shared board on which relays write how they are and from which `status` reads.
@@ -334,6 +338,9 @@ pub enum Error {
     #[error("cannot connect to the database: {0}")]
     Connect(String),
     /// The database refused the schema.
-    #[error("the database refused the schema: {0}")]
+    #[error("the database refused: {0}")]
     Refused(String),
+    /// A gateway, tenant or login can't have that name.
+    #[error("{0} is no usable name: at most {1} bytes, no blanks, no $")]
+    Name(String, usize),
 }

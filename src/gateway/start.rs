@@ -25,7 +25,11 @@ pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Resu
             }
             Kind::Postgres(postgres) => {
                 let (clock, journal_id) = (parts.clock.clone(), parts.journal.id().await?);
-                let make = move |name: &str| Postgres::new(name, &postgres, &journal_id, clock.clone());
+                let board = parts.gateway.relays.clone();
+                let make = move |name: &str| {
+                    let sink = Postgres::new(name, &postgres, &journal_id, clock.clone());
+                    sink.map(|sink| sink.with_board(board.clone()))
+                };
                 make(&config.name).map_err(failed)?;
                 keep(parts, relays, config, make);
             }

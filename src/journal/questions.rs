@@ -3,18 +3,24 @@
 //! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::{ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
+use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
+use super::view::View;
 use super::writer::Lazy;
-use super::{Journal, abandon, chain, devices, heal, people, trace};
+use super::{Journal, abandon, chain, devices, heal, people, state, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
     /// The journal's own id, hex: made with the file, never changed.
     pub async fn id(&self) -> Result<String, Error> {
+        self.read_with(|view| id(view)).await
+    }
+
+    /// The end of the chain as it is now, for somebody outside to keep: `None` while there is no row.
+    pub async fn tip(&self) -> Result<Option<Anchor>, Error> {
         self.read_with(|view| {
-            let id: [u8; 16] =
-                view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
-            Ok(chain::hex(&id))
+            let (seq, head) = state::last_row(view.conn()?)?;
+            let journal_id = id(view)?;
+            Ok((seq > 0).then_some(Anchor { journal_id, seq: Seq(seq), head }))
         })
         .await
     }
@@ -103,4 +109,10 @@ impl Journal {
             writer.closed().await;
         }
     }
+}
+
+fn id(view: &View) -> Result<String, Error> {
+    let id: [u8; 16] =
+        view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
+    Ok(chain::hex(&id))
 }

@@ -265,6 +265,13 @@ pub struct Anchor {
     pub head: [u8; 16],
 }
 
+impl Anchor {
+    /// The row's hash in lower-case hex, as `portero journal verify --anchor` takes it.
+    pub fn head_hex(&self) -> String {
+        super::chain::hex(&self.head)
+    }
+}
+
 /// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {

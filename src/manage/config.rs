@@ -11,6 +11,7 @@ mod address;
 mod answers;
 mod auth;
 mod brokers;
+mod database;
 mod directory;
 mod environment;
 mod fields;

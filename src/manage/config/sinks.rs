@@ -11,12 +11,10 @@ use super::mapping::mapping;
 use super::plain::name;
 use super::reader::{Reader, as_text};
 use super::request;
-use super::secrets;
 use super::tree::Place;
-use super::{answers, auth, presets};
-use crate::deliver::{self, Kind, UnknownPerson, api, postgres};
+use super::{answers, auth, database, presets};
+use crate::deliver::{self, Kind, UnknownPerson, api};
 use crate::journal::Start;
-use crate::secret::SecretSource;
 use crate::tls::TlsMode;
 
 /// Most bytes of one request body to a vendor's API.
@@ -91,7 +89,7 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
             kind
         }
         Some(false) => {
-            let kind = postgres(&reader).map(Kind::Postgres);
+            let kind = database::postgres(&reader).map(Kind::Postgres);
             let elsewhere: Vec<_> = API_KEYS.iter().map(|k| (*k, "a sink of type api")).collect();
             reader.finish(&elsewhere);
             kind
@@ -103,12 +101,12 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
     Sink { path, name: name.map(|n| (n, name_place)), config }
 }
 
-fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {
+pub(super) fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {
     let batch = reader.number("batch", 1..=most, "a whole number of events, for example 100");
     batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(default)
 }
 
-fn timeout(reader: &Reader<'_>) -> Duration {
+pub(super) fn timeout(reader: &Reader<'_>) -> Duration {
     let seconds = reader.number("timeout_seconds", 1..=600, "a whole number of seconds, for example 30");
     Duration::from_secs(seconds.unwrap_or(30))
 }
@@ -212,7 +210,7 @@ fn api_tls(reader: &Reader<'_>, url: &Url<'_>, tls: Option<TlsMode>, node: &supe
     }
 }
 
-fn warn_insecure(reader: &Reader<'_>) {
+pub(super) fn warn_insecure(reader: &Reader<'_>) {
     if let Some(node) = reader.get("tls") {
         let found = "an encrypted connection to a server that nobody verifies";
         reader.doubt("tls", &node.place, found, "tls = \"require\", with ca_file for an own CA");
@@ -254,67 +252,4 @@ pub(super) fn header_name(table: &Reader<'_>, name: &str, place: &Place) -> bool
         return true;
     }
     false
-}
-
-fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
-    let batch = batch(reader, 50_000, 1000);
-    let timeout = timeout(reader);
-    let password: Option<SecretSource> = secrets::source(reader, "password");
-    let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
-    missing_file(reader, "ca_file", ca_file.as_deref());
-    let tls = reader.word("tls", super::TLS_WORDS);
-    const URL: &str = "the database's address, for example \"postgresql://portero@db.example:5432/attendance\"";
-    let text = reader.need_text("url", URL)?;
-    let node = reader.get("url")?;
-    let url = match address::parse(text) {
-        Some(url) if url.has_password || names(&url, "password") => {
-            let expected = "password = { credential = \"NAME\" } and a URL without password: secrets are never written into the file";
-            reader.refuse("url", &node.place, "a URL with a password (not shown)", expected);
-            return None;
-        }
-        Some(url) if names(&url, "sslmode") => {
-            reader.wrong("url", node, "tls = \"require\", \"disable\" or \"insecure\" in place of sslmode in the URL");
-            return None;
-        }
-        Some(url) if matches!(url.scheme, "postgresql" | "postgres") => url,
-        _ => {
-            reader.wrong("url", node, URL);
-            return None;
-        }
-    };
-    if url.user.is_none() && !names(&url, "user") {
-        reader.wrong(
-            "url",
-            node,
-            "a URL with the gateway's login, for example \"postgresql://portero@db.example/attendance\"",
-        );
-    }
-    if url.path.len() < 2 && !names(&url, "dbname") {
-        reader.wrong("url", node, "a URL with a database, for example \"postgresql://portero@db.example/attendance\"");
-    }
-    let tls = tls.unwrap_or_default();
-    match tls {
-        TlsMode::Disable if !is_loopback(url.host) => {
-            let node = reader.get("tls")?;
-            reader.wrong(
-                "tls",
-                node,
-                "\"require\": an unencrypted database connection is allowed on this machine (loopback) only",
-            );
-            return None;
-        }
-        TlsMode::Insecure => warn_insecure(reader),
-        TlsMode::Disable | TlsMode::Require => {}
-    }
-    if reader.get("password").is_none() {
-        let expected =
-            "password = { credential = \"NAME\" } (without it only a server that trusts the connection lets us in)";
-        reader.doubt("password", &reader.place, "nothing", expected);
-    }
-    Some(postgres::Config { url: text.to_owned(), password, batch, tls, ca_file, timeout })
-}
-
-/// Whether the URL's query names a parameter.
-fn names(url: &Url<'_>, parameter: &str) -> bool {
-    url.query.is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some(parameter)))
 }
