@@ -28,6 +28,9 @@ mod large_batches;
 #[path = "sinks/mapping.rs"]
 mod mapping;
 
+#[path = "sinks/mend.rs"]
+mod mend;
+
 #[path = "sinks/mutual.rs"]
 mod mutual;
 

@@ -416,6 +416,11 @@ impl Sink for Api {
         self.conclude(finding, &draft, sent, batch.records).await
     }
 
+    fn revision(&self) -> Option<String> {
+        let declared = self.mapper.is_some() || self.config.answers != Rules::default();
+        declared.then(|| Self::revision(self))
+    }
+
     fn on_ambiguous(&self) -> OnAmbiguous {
         self.config.on_ambiguous.unwrap_or_default()
     }

@@ -3,9 +3,12 @@
 //! Must not: lose an event. What a filter leaves out is settled as filtered, whose person is unknown is quarantined, both in
 //! the same ledger as everything else (I4).
 
-use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, UNKNOWN_WORKER, UnknownPerson};
+use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, UnknownPerson};
 use crate::event;
 use crate::journal::Record;
+
+/// Why an event waits whose person the directory does not know; begins with [`UNKNOWN_WORKER`](super::UNKNOWN_WORKER).
+pub const NOT_IN_DIRECTORY: &str = "unknown worker: not in the worker directory";
 
 /// Which events a sink takes. An empty list takes everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,7 +69,7 @@ impl<S: Sink> Sink for Filtered<S> {
         if self.unknown_person == UnknownPerson::Quarantine
             && let Some(index) = records.iter().position(is_unknown)
         {
-            return Mapped::Unmappable { index, reason: format!("{UNKNOWN_WORKER}: not in the worker directory") };
+            return Mapped::Unmappable { index, reason: NOT_IN_DIRECTORY.to_owned() };
         }
         match self.sink.map(records, corrections) {
             Mapped::Flight { key, body, keep } => Mapped::Flight { key, body, keep: keep || self.directory },
@@ -84,6 +87,10 @@ impl<S: Sink> Sink for Filtered<S> {
 
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send {
         self.sink.send(batch)
+    }
+
+    fn revision(&self) -> Option<String> {
+        self.sink.revision()
     }
 
     fn on_ambiguous(&self) -> OnAmbiguous {

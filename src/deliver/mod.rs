@@ -251,6 +251,12 @@ pub trait Sink: Send {
     /// Sends a batch and waits for the answer, within the sink's own time limits.
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send;
 
+    /// The revision of the mapping and answer rules, if the sink has any: with another one, what the one before refused goes
+    /// out once more, and one that fits nothing stops the sink.
+    fn revision(&self) -> Option<String> {
+        None
+    }
+
     /// What a lost answer means at this sink.
     fn on_ambiguous(&self) -> OnAmbiguous {
         OnAmbiguous::Resend

@@ -12,6 +12,8 @@ mod doubt;
 
 mod launch;
 
+mod mend;
+
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -53,6 +55,8 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         cursor: Cursor::new(state.position),
         prefetched: None,
         filtered: Vec::new(),
+        trial: None,
+        healing: false,
         solos: SOLOS,
         doubt_to: state.doubt_to,
         retry: Backoff::new(pace.retry.0, pace.retry.1),
@@ -117,6 +121,10 @@ struct Relay<S> {
     prefetched: Option<Prefetched>,
     /// Events of this round that the sink's filter leaves out, ascending, until they are settled.
     filtered: Vec<Seq>,
+    /// Refusals of a mapping under which nothing was delivered yet.
+    trial: Option<u64>,
+    /// There may be events that another mapping refused.
+    healing: bool,
     /// New events that still travel alone, see [`SOLOS`].
     solos: usize,
     doubt_to: Seq,
@@ -129,6 +137,7 @@ struct Relay<S> {
 
 impl<S: Sink> Relay<S> {
     async fn work(&mut self, flight: Option<Flight>) -> Result<(), Ended> {
+        self.begin().await?;
         if let Some(flight) = flight {
             self.resume(flight).await?;
         }
@@ -278,6 +287,7 @@ impl<S: Sink> Relay<S> {
                 Some(outcome) => outcome,
                 None => {
                     let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+                    let outcome = self.on_trial(outcome);
                     self.suspect(outcome, &mut trust, lane, part.len()).await?
                 }
             };
@@ -381,6 +391,9 @@ impl<S: Sink> Relay<S> {
                 delivered += 1;
             }
             verdicts.push((record.seq, settlement));
+        }
+        if lane != Lane::Corrections {
+            self.weigh(delivered, verdicts.iter().map(|(_, settlement)| settlement)).await?;
         }
         let id = self.id;
         if lane == Lane::Corrections {

@@ -275,6 +275,10 @@ impl<S: Sink> Sink for Counted<S> {
         self.inner.send(batch).await
     }
 
+    fn revision(&self) -> Option<String> {
+        self.inner.revision()
+    }
+
     fn on_ambiguous(&self) -> OnAmbiguous {
         self.inner.on_ambiguous()
     }
