@@ -81,21 +81,7 @@ impl Site {
 
     /// Plays `count` events and waits for every confirmation.
     fn play(&self, count: u32, seed: u32) {
-        let broker = format!("mqtt://127.0.0.1:{}", self.port);
-        let (count, seed) = (count.to_string(), seed.to_string());
-        let played = self.gateway.cli(&[
-            "simulate",
-            "mqtt-json",
-            "--broker",
-            &broker,
-            "--count",
-            &count,
-            "--seed",
-            &seed,
-            "--rate",
-            "0",
-        ]);
-        assert!(played.status.success(), "{}", err(&played));
+        self.gateway.play_yard(self.port, count, seed, &[]);
     }
 
     fn stats(&self) -> Value {
@@ -264,6 +250,27 @@ fn events_can_be_followed_and_a_reader_that_goes_away_is_no_error() {
     site.play(1, 3);
     eventually("the follower notices that nobody reads", DEADLINE, || reader.try_wait().unwrap().is_some());
     assert_eq!(reader.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_follower_that_comes_before_the_gateway_waits_for_it() {
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let mut site = Site::new(&vendor.url());
+    let config = site.dir.path().join("portero.toml");
+    let listed = site.gateway.cli(&["events"]);
+    assert_eq!(listed.status.code(), Some(74));
+    assert!(err(&listed).contains("start the gateway"), "{}", err(&listed));
+    let file = |name: &str| std::fs::File::create(site.dir.path().join(name)).unwrap();
+    let mut command = Command::new(binary());
+    command.args(["events", "--follow", "--json", "--config"]).arg(&config);
+    let mut follower = support::Process::spawn(command.stdout(file("followed")).stderr(file("said")));
+    let text = |name: &str| std::fs::read_to_string(config.with_file_name(name)).unwrap();
+    eventually("it says that it waits", DEADLINE, || text("said").contains("waiting for a gateway"));
+    site.gateway.restart_ready();
+    site.play(7, 1);
+    eventually("what comes is shown", DEADLINE, || text("followed").lines().count() == 7);
+    follower.signal(rustix::process::Signal::INT);
+    assert_eq!(follower.wait(DEADLINE).code(), Some(0));
 }
 
 #[test]

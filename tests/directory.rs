@@ -23,67 +23,32 @@ impl Site {
         let (dir, port) = (tempdir(), free_port());
         std::fs::write(dir.path().join("people.csv"), people).unwrap();
         let config = dir.path().join("portero.toml");
-        let text = format!(
+        let people = format!(
             r#"
-            [gateway]
-            id = "gw-test"
-            site = "test-site"
-            zone = "America/Santiago"
-            clock = "trusted"
-            [journal]
-            path = "{dir}/journal.db"
-            [manage]
-            socket = "{dir}/control.sock"
-            [directory]
-            file = "{dir}/people.csv"
-            person = "pin"
-            external_id = "id"
-            name = "name"
-            refresh_seconds = 1
-            [[broker]]
-            name = "own"
-            listen = "127.0.0.1:{port}"
-            [[terminal]]
-            name = "yard"
-            protocol = "mqtt-json"
-            link = {{ type = "mqtt", broker = "own", topic = "site/yard/+/events" }}
-            fields.person = "/pin"
-            fields.device_time = "/ts"
-            fields.native_seq = "/event_id"
-            fields.terminal_serial = "/sn"
-            [[sink]]
-            name = "hr"
-            type = "api"
-            url = "{vendor}"
-            batch = 10
-            unknown_person = "quarantine"
-            "#,
+[directory]
+file = "{dir}/people.csv"
+person = "pin"
+external_id = "id"
+name = "name"
+refresh_seconds = 1
+
+[[sink]]
+name = "hr"
+type = "api"
+url = "{vendor}"
+batch = 10
+unknown_person = "quarantine"
+"#,
             dir = dir.path().display()
         );
-        std::fs::write(&config, text).unwrap();
+        let listen = format!("listen = \"127.0.0.1:{port}\"");
+        std::fs::write(&config, support::yard_config(dir.path(), &listen, &people)).unwrap();
         Self { gateway: Gateway::prepare(&config, &[]), port, dir }
     }
 
     fn play(&self, count: u32, seed: u32) -> Vec<Value> {
         let manifest = self.dir.path().join("manifest.jsonl");
-        let broker = format!("mqtt://127.0.0.1:{}", self.port);
-        let (count, seed) = (count.to_string(), seed.to_string());
-        let to = manifest.to_str().unwrap();
-        let played = self.gateway.cli(&[
-            "simulate",
-            "mqtt-json",
-            "--broker",
-            &broker,
-            "--count",
-            &count,
-            "--seed",
-            &seed,
-            "--rate",
-            "0",
-            "--manifest",
-            to,
-        ]);
-        assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+        self.gateway.play_yard(self.port, count, seed, &["--manifest", manifest.to_str().unwrap()]);
         let lines = std::fs::read_to_string(manifest).unwrap();
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

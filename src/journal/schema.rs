@@ -246,7 +246,10 @@ fn check_min_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
 
 fn check_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
     if version(conn)? == 0 {
-        return Err(Error::NotFound(format!("{} is not a journal, or was never opened", path.display())));
+        return Err(Error::NotFound(format!(
+            "{} is not a journal, or no gateway has made it one yet; start the gateway, or mend [journal] path",
+            path.display()
+        )));
     }
     check_min_reader(conn, path)
 }
