@@ -348,6 +348,11 @@ async fn the_revision_changes_with_the_mapping_and_with_nothing_else() {
     assert_eq!(plain.len(), 16);
     assert_eq!(plain, revision(&format!("timeout_seconds = 7\nheaders = {{ a = \"b\" }}\n{BY_ID}")));
     assert_ne!(plain, revision(&BY_ID.replace("IN", "in")));
+    let rule = |status: u16| format!("{BY_ID}\n[[sink.answer]]\nstatus = [{status}]\nverdict = \"reject\"\n");
+    assert_ne!(plain, revision(&rule(409)));
+    assert_ne!(revision(&rule(410)), revision(&rule(409)));
+    let laid_out = rule(409).replace("status = [409]", "status = [\n  409, # taken\n]");
+    assert_eq!(revision(&rule(409)), revision(&laid_out), "not by how it is written down");
     assert_ne!(plain, revision(&format!("{BY_ID}[sink.request]\npath = \"/x\"\n")));
 }
 

@@ -42,6 +42,24 @@ pub(super) struct Answering {
     pub(super) on_ambiguous: Option<OnAmbiguous>,
 }
 
+/// The keys that say what answers mean.
+const KEYS: &[&str] =
+    &["on_ambiguous", "answer", "answer_format", "unwrap", "items", "counts", "wait", "poll", "lookup"];
+
+/// All that is written about answers, presets included, in one text.
+pub(super) fn written(sink: &Reader<'_>) -> String {
+    let mut text = String::new();
+    for key in KEYS {
+        if let Some(node) = sink.get(key) {
+            text.push_str(key);
+            text.push('=');
+            node.canonical(&mut text);
+            text.push('\n');
+        }
+    }
+    text
+}
+
 /// Everything that a sink says about answers.
 pub(super) fn answering(reader: &Reader<'_>) -> Answering {
     let answers = rules(reader, "answer", VERDICTS);

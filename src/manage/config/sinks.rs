@@ -177,6 +177,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         ca_file,
         client,
         answers: answering.rules,
+        answers_written: answers::written(reader),
         poll: answering.poll,
         lookup: answering.lookup,
         on_ambiguous: answering.on_ambiguous,

@@ -65,13 +65,52 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+/// A text between quotes, the same in every release.
+fn as_json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 impl Table {
+    /// The entries by the names of their keys: a preset or the environment adds its own at the end.
+    fn in_order(&self) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        entries
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.node)
     }
 }
 
 impl Node {
+    /// Everything that is written here as one text, wherever it stands and however it is laid out.
+    pub(super) fn canonical(&self, out: &mut String) {
+        match &self.value {
+            Value::Text(text) => out.push_str(&as_json(text)),
+            Value::Integer(_, text) | Value::Float(text) | Value::Datetime(text) => out.push_str(text),
+            Value::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
+            Value::Array(nodes) => {
+                out.push('[');
+                for node in nodes {
+                    node.canonical(out);
+                    out.push(',');
+                }
+                out.push(']');
+            }
+            Value::Table(table) => {
+                out.push('{');
+                for Entry { key, node, .. } in table.in_order() {
+                    out.push_str(&as_json(key));
+                    out.push('=');
+                    node.canonical(out);
+                    out.push(',');
+                }
+                out.push('}');
+            }
+        }
+    }
+
     /// A short text for "found …": never the inside of an array or table.
     pub(super) fn shown(&self) -> String {
         match &self.value {
