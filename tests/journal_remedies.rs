@@ -30,7 +30,7 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     let source = journal.source(source()).await.unwrap();
     let sink = journal.sink("vendor", Start::All).await.unwrap();
     journal.append(entries(source, 1..=6)).await.unwrap();
-    assert!(!journal.serve(sink.id, "r1".into()).await.unwrap(), "nothing was delivered under it yet");
+    assert_eq!(journal.serve(sink.id, "r1".into()).await.unwrap(), Some(0), "nothing was delivered under it yet");
     let before = clock().now().wall;
     let named = Settlement::Confirmed { remote_id: "EMP-CKIN-2".into() };
     let verdicts = vec![(Seq(1), Settlement::Delivered), (Seq(2), named), (Seq(4), Settlement::Delivered)];
@@ -38,7 +38,7 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     journal.prove(sink.id).await.unwrap();
     let after = clock().now().wall;
     // Another mapping from here on: what went before keeps the old one.
-    assert!(!journal.serve(sink.id, "r2".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r2".into()).await.unwrap(), Some(0));
     journal.settle(sink.id, vec![(Seq(3), Settlement::Delivered)], When::Now).await.unwrap();
     journal.close().await.unwrap();
 
@@ -53,9 +53,9 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     assert_eq!(fate(&journal, 5).await, Fate::Pending);
     assert!(journal.trace(swipe(77).id).await.unwrap().is_none());
     let sink = journal.sink("vendor", Start::All).await.unwrap();
-    assert!(!journal.serve(sink.id, "r3".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r3".into()).await.unwrap(), Some(0));
     // What was proven stays known through a restart, until another revision is.
-    assert!(journal.serve(sink.id, "r1".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r1".into()).await.unwrap(), None);
     journal.close().await.unwrap();
 }
 
@@ -102,6 +102,7 @@ async fn what_was_refused_under_another_revision_goes_out_once_more_and_what_is_
 
     journal.close().await.unwrap();
     let journal = bench.open();
+    assert_eq!(journal.serve(sink.id, "r2".into()).await.unwrap(), Some(1), "refused under it, and not proven");
     journal.serve(sink.id, "r3".into()).await.unwrap();
     assert_eq!(journal.heal(sink.id, ALL, "answer lost").await.unwrap(), 1, "2, which r2 did not mend");
     assert!(matches!(fate(&journal, 3).await, Fate::Quarantined { .. }));

@@ -84,10 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Whether an event is a person's and happened on a day, by the terminal's own clock and zone.
 fn is_of(record: &Record, person: &str, date: jiff::civil::Date, time: Option<jiff::civil::Time>) -> bool {
-    let reading = &record.event.reading;
-    let who = &reading.person;
-    let names = [&who.external_id, &who.terminal_person_id, &who.second_person_id, &reading.credential.card_number];
-    if !names.into_iter().flatten().any(|name| name == person) {
+    if !record.event.is_about(person) {
         return false;
     }
     let Some(local) = local(&record.event) else { return false };

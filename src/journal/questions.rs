@@ -50,9 +50,9 @@ impl Journal {
         self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
     }
 
-    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers whether something was
-    /// delivered under it before.
-    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<bool, Error> {
+    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers `None` if something was
+    /// delivered under it before, else how many events it has refused.
+    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<Option<u64>, Error> {
         self.write(move |tx| heal::serve(tx, sink, &revision)).await
     }
 

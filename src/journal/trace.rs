@@ -26,9 +26,9 @@ const DAY_MS: i64 = 86_400_000;
 
 /// The event with this id, if the journal holds it.
 pub(super) fn by_id(view: &mut View, id: EventId) -> Result<Option<Traced>, Error> {
-    view.snapshot(|view| match index::locate(view.conn()?, id)? {
-        Some(seq) => Ok(traced(view, &[seq])?.pop()),
-        None => Ok(None),
+    view.snapshot(|view| {
+        let Some(seq) = index::locate(view.conn()?, id)? else { return Ok(None) };
+        record(view, seq)?.map(|record| traced(view, record)).transpose()
     })
 }
 
@@ -52,10 +52,10 @@ pub(super) fn around(
             if let Some(record) = record(view, seq)?
                 && wanted(&record)
             {
-                found.push(seq);
+                found.push(traced(view, record)?);
             }
         }
-        traced(view, &found)
+        Ok(found)
     })
 }
 
@@ -73,15 +73,9 @@ fn record(view: &mut View, seq: u64) -> Result<Option<Record>, Error> {
     }
 }
 
-fn traced(view: &mut View, seqs: &[u64]) -> Result<Vec<Traced>, Error> {
-    let mut found = Vec::with_capacity(seqs.len());
-    for seq in seqs {
-        if let Some(record) = record(view, *seq)? {
-            let fates = fates(view, *seq)?;
-            found.push(Traced { record, fates });
-        }
-    }
-    Ok(found)
+fn traced(view: &View, record: Record) -> Result<Traced, Error> {
+    let fates = fates(view, record.seq.0)?;
+    Ok(Traced { record, fates })
 }
 
 fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {

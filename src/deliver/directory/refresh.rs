@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, Directory, Error, file, keys};
 use crate::deliver::UNKNOWN_WORKER;
+use crate::deliver::filter::NOT_IN_DIRECTORY;
 use crate::journal::{self, DirectoryEntry, Journal, Seq};
 
 /// Most quarantined events of a sink that are looked through for people who are known now.
@@ -25,7 +26,7 @@ pub async fn run(
 ) {
     let mut ticks = interval(config.refresh);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut complaint) = (None, None);
+    let (mut seen, mut complaint, mut learned) = (None, None, HashSet::new());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -33,25 +34,28 @@ pub async fn run(
         }
         // Read again only if it was written: a file has its own ETag.
         let written = written(&config);
-        if written.is_some() && written == seen {
-            continue;
+        if written.is_none() || written != seen {
+            match take(&config, &directory, &journal).await {
+                Ok(new) => {
+                    seen = written;
+                    complaint = None;
+                    learned.extend(new);
+                }
+                Err(Failed::Journal(journal::Error::Closed)) => return,
+                Err(error) => {
+                    let error = error.to_string();
+                    if complaint.as_ref() != Some(&error) {
+                        tracing::error!(error, "worker directory not refreshed, the old one stays");
+                        complaint = Some(error);
+                    }
+                }
+            }
         }
-        match take(&config, &directory, &journal).await {
-            Ok(learned) => {
-                seen = written;
-                complaint = None;
-                if let Err(error) = release(&learned, &journal, &sinks).await {
-                    tracing::warn!(%error, "quarantined events of people who are known now stay until the next change");
-                }
-            }
-            Err(Failed::Journal(journal::Error::Closed)) => return,
-            Err(error) => {
-                let error = error.to_string();
-                if complaint.as_ref() != Some(&error) {
-                    tracing::error!(error, "worker directory not refreshed, the old one stays");
-                    complaint = Some(error);
-                }
-            }
+        // At every look: a relay may have set an event aside by what it knew before.
+        match release(&learned, &directory, &journal, &sinks).await {
+            Ok(()) => learned.clear(),
+            Err(journal::Error::Closed) => return,
+            Err(error) => tracing::warn!(%error, "events of people who are known now wait until the next look"),
         }
     }
 }
@@ -97,16 +101,28 @@ fn check(before: usize, now: usize, percent: u8) -> Result<(), Error> {
     Ok(())
 }
 
-/// Releases what was set aside for an unknown person who is known now.
-async fn release(learned: &HashSet<String>, journal: &Journal, sinks: &[String]) -> Result<(), journal::Error> {
-    if learned.is_empty() {
+/// Releases what was set aside for an unknown person who is known now. What was never sent goes out whenever its person is
+/// known; what the sink itself refused, only once for each time that the directory learns something of the person.
+async fn release(
+    learned: &HashSet<String>,
+    directory: &Directory,
+    journal: &Journal,
+    sinks: &[String],
+) -> Result<(), journal::Error> {
+    let known = directory.known();
+    if known.is_empty() {
         return Ok(());
     }
     for sink in sinks {
         let quarantined = journal.quarantined(Some(sink.clone()), MOST_QUARANTINED).await?;
-        let explained = quarantined
-            .iter()
-            .filter(|q| q.reason.starts_with(UNKNOWN_WORKER) && keys(&q.record).any(|key| learned.contains(key)));
+        let explained = quarantined.iter().filter(|q| {
+            let mut keys = keys(&q.record);
+            if q.reason == NOT_IN_DIRECTORY {
+                keys.any(|key| known.contains_key(key))
+            } else {
+                q.reason.starts_with(UNKNOWN_WORKER) && keys.any(|key| learned.contains(key))
+            }
+        });
         let seqs: Vec<Seq> = explained.map(|q| q.record.seq).collect();
         if !seqs.is_empty() {
             let count = journal.release(sink.clone(), Some(seqs)).await?;

@@ -23,13 +23,14 @@ impl<S: Sink> Relay<S> {
     pub(super) async fn begin(&mut self) -> Result<(), Ended> {
         let revision = self.sink.revision();
         let (id, text) = (self.id, revision.clone().unwrap_or_default());
-        let proven = self
+        let refused = self
             .stored("serve", |journal| {
                 let text = text.clone();
                 async move { journal.serve(id, text).await }
             })
             .await?;
-        self.trial = (revision.is_some() && !proven).then_some(0);
+        // Over a restart the trial goes on where it stood.
+        self.trial = refused.filter(|_| revision.is_some());
         self.healing = revision.is_some();
         Ok(())
     }
