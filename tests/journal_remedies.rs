@@ -11,6 +11,8 @@ use portero::journal::*;
 
 const ALL: usize = 1 << 30;
 
+const EXCUSED: [&str; 2] = ["not in the directory", "answer lost; who knows"];
+
 /// The fate of the event with this number at the only sink.
 async fn fate(journal: &Journal, n: u64) -> Fate {
     journal.trace(swipe(n).id).await.unwrap().unwrap().fates.remove(0).1
@@ -30,7 +32,11 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     let source = journal.source(source()).await.unwrap();
     let sink = journal.sink("vendor", Start::All).await.unwrap();
     journal.append(entries(source, 1..=6)).await.unwrap();
-    assert_eq!(journal.serve(sink.id, "r1".into()).await.unwrap(), Some(0), "nothing was delivered under it yet");
+    assert_eq!(
+        journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap(),
+        Some(0),
+        "nothing was delivered under it yet"
+    );
     let before = clock().now().wall;
     let named = Settlement::Confirmed { remote_id: "EMP-CKIN-2".into() };
     let verdicts = vec![(Seq(1), Settlement::Delivered), (Seq(2), named), (Seq(4), Settlement::Delivered)];
@@ -38,7 +44,7 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     journal.prove(sink.id).await.unwrap();
     let after = clock().now().wall;
     // Another mapping from here on: what went before keeps the old one.
-    assert_eq!(journal.serve(sink.id, "r2".into()).await.unwrap(), Some(0));
+    assert_eq!(journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap(), Some(0));
     journal.settle(sink.id, vec![(Seq(3), Settlement::Delivered)], When::Now).await.unwrap();
     journal.close().await.unwrap();
 
@@ -53,9 +59,9 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     assert_eq!(fate(&journal, 5).await, Fate::Pending);
     assert!(journal.trace(swipe(77).id).await.unwrap().is_none());
     let sink = journal.sink("vendor", Start::All).await.unwrap();
-    assert_eq!(journal.serve(sink.id, "r3".into()).await.unwrap(), Some(0));
+    assert_eq!(journal.serve(sink.id, "r3".into(), EXCUSED).await.unwrap(), Some(0));
     // What was proven stays known through a restart, until another revision is.
-    assert_eq!(journal.serve(sink.id, "r1".into()).await.unwrap(), None);
+    assert_eq!(journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap(), None);
     journal.close().await.unwrap();
 }
 
@@ -82,12 +88,12 @@ async fn what_was_refused_under_another_revision_goes_out_once_more_and_what_is_
     let source = journal.source(source()).await.unwrap();
     let sink = journal.sink("vendor", Start::All).await.unwrap();
     journal.append(entries(source, 1..=5)).await.unwrap();
-    journal.serve(sink.id, "r1".into()).await.unwrap();
+    journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap();
     let verdicts = (1..=5).map(|n| (Seq(n), quarantine(if n == 3 { "answer lost; who knows" } else { "bad field" })));
     journal.settle(sink.id, verdicts.collect(), When::Now).await.unwrap();
     assert_eq!(journal.heal(sink.id, ALL, "answer lost").await.unwrap(), 0, "the same revision");
 
-    journal.serve(sink.id, "r2".into()).await.unwrap();
+    journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap();
     assert_eq!(journal.heal(sink.id, 2, "answer lost").await.unwrap(), 2, "paced");
     let held = |records: Vec<Record>| records.iter().map(|r| r.seq.0).collect::<Vec<_>>();
     assert_eq!(held(journal.held(sink.id, ALL).await.unwrap()), [1, 2], "the oldest first");
@@ -102,8 +108,12 @@ async fn what_was_refused_under_another_revision_goes_out_once_more_and_what_is_
 
     journal.close().await.unwrap();
     let journal = bench.open();
-    assert_eq!(journal.serve(sink.id, "r2".into()).await.unwrap(), Some(1), "refused under it, and not proven");
-    journal.serve(sink.id, "r3".into()).await.unwrap();
+    assert_eq!(
+        journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap(),
+        Some(1),
+        "refused under it, and not proven"
+    );
+    journal.serve(sink.id, "r3".into(), EXCUSED).await.unwrap();
     assert_eq!(journal.heal(sink.id, ALL, "answer lost").await.unwrap(), 1, "2, which r2 did not mend");
     assert!(matches!(fate(&journal, 3).await, Fate::Quarantined { .. }));
     journal.close().await.unwrap();

@@ -10,6 +10,7 @@ use super::{ConfigFile, Exit, Failure, Output, events};
 use crate::clock::Clock;
 use crate::deliver::api::Api;
 use crate::deliver::api::preview::Preview;
+use crate::deliver::directory::Directory;
 use crate::deliver::{self, Kind};
 use crate::journal::{Query, Record, Seq};
 use crate::manage::config::{Config, Options, Secrets, load};
@@ -61,7 +62,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let query = Query { terminal: args.terminal.clone(), since, limit: args.limit, ..Query::default() };
     let records = super::runtime()?.block_on(async {
         let journal = super::open_read_only(&config)?;
-        let records = journal.query(query).await?;
+        let mut records = journal.query(query).await?;
+        if config.directory.is_some() {
+            Directory::load(&journal).await?.fill(&mut records);
+        }
         journal.close().await?;
         anyhow::Ok(records)
     })?;

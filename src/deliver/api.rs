@@ -240,6 +240,21 @@ impl Api {
         self.wire.exchange(draft, sent).await
     }
 
+    /// A question about what was sent; a second one if who we are had to be shown anew.
+    async fn inquire(&mut self, question: Draft, sent: usize) -> Result<Answer, Fault> {
+        let reply = self.ask(question.clone(), sent).await?;
+        let over = self.judge(&self.config.answers, &reply, Sent { count: sent, items: &[] });
+        if reply.status != 401 && !matches!(over, Finding::Relogin { .. }) {
+            return Ok(reply);
+        }
+        let renewed = self.authority.renew(&self.wire).await;
+        if renewed.map_err(|outcome| Fault { outcome, left: false })? {
+            self.ask(question, sent).await
+        } else {
+            Ok(reply)
+        }
+    }
+
     /// One request and what its answer means; a second one if who we are had to be shown anew.
     async fn attempt(&mut self, draft: &Draft, sent: Sent<'_>) -> Result<(Finding, Answer), Fault> {
         let mut renewed = false;
@@ -408,6 +423,7 @@ impl Sink for Api {
         if reply.status == 413 && count > 1 {
             self.rows = self.rows.min(count.div_ceil(2));
         }
+        let polled = matches!(finding, Finding::Pending { .. });
         let finding = match finding {
             Finding::Pending { id, location } => {
                 let first = rules::wish(&reply, self.wire.clock.now().wall);
@@ -415,7 +431,15 @@ impl Sink for Api {
             }
             other => other,
         };
-        self.conclude(finding, &draft, sent, batch.records).await
+        match self.conclude(finding, &draft, sent, batch.records).await {
+            // It was taken for certain, and nobody could say what became of it.
+            Outcome::Retry { reason, .. } | Outcome::Blocked { reason }
+                if polled && self.on_ambiguous().is_careful() =>
+            {
+                Outcome::Lost { reason, blocked: true }
+            }
+            outcome => outcome,
+        }
     }
 
     fn revision(&self) -> Option<String> {

@@ -94,6 +94,9 @@ pub enum Cause {
     AnswerLost,
 }
 
+/// Where a sink's own words begin in a reason. They may name a person: what follows is shown, and not logged (I7).
+pub const THEIRS: char = '«';
+
 /// How the reason of every event begins whose worker the sink, or the directory, does not know.
 pub const UNKNOWN_WORKER: &str = "unknown worker";
 

@@ -28,7 +28,7 @@ use self::launch::Launch;
 use super::complaint::Complaint;
 use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Mapped, Outcome, Sink, StatusBoard};
+use super::{Batch, Mapped, Outcome, Sink, StatusBoard, THEIRS};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
@@ -304,7 +304,7 @@ impl<S: Sink> Relay<S> {
                 Step::Again { reason, after } => {
                     let delay = self.retry.next(after);
                     if let Some(count) = self.failing.raise(&reason, Instant::now()) {
-                        let attempt = self.retry.attempt();
+                        let (reason, attempt) = (ours(&reason), self.retry.attempt());
                         tracing::warn!(reason, count, attempt, delay_ms = millis(delay), "delivery failed, retrying");
                     }
                     self.show("retrying", Some(&reason));
@@ -314,7 +314,7 @@ impl<S: Sink> Relay<S> {
                     let delay = self.probe.next(None);
                     if let Some(count) = self.failing.raise(&reason, Instant::now()) {
                         tracing::error!(
-                            reason,
+                            reason = ours(&reason),
                             count,
                             delay_ms = millis(delay),
                             "delivery blocked until this is mended"
@@ -325,6 +325,7 @@ impl<S: Sink> Relay<S> {
                 }
                 Step::End { reason } => return self.retire(&reason).await,
             };
+            let reason = ours(&reason);
             tracing::debug!(reason, attempt = span.attempts, delay_ms = millis(delay), "waiting before the next try");
             self.wait(delay).await?;
         }
@@ -484,6 +485,11 @@ impl<S: Sink> Relay<S> {
             }
         });
     }
+}
+
+/// The part of a reason that is ours.
+fn ours(reason: &str) -> &str {
+    reason.split(THEIRS).next().unwrap_or_default().trim_end()
 }
 
 fn millis(delay: Duration) -> u64 {

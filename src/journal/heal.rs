@@ -11,8 +11,8 @@ use super::state::Tx;
 use super::types::SinkId;
 
 /// Under which revision a sink is served from now on. Answers `None` if something was delivered under it before, else how
-/// many events it has refused.
-pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str) -> Result<Option<u64>, Error> {
+/// many events it has refused for reasons that are not among `excused`.
+pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str, excused: [&str; 2]) -> Result<Option<u64>, Error> {
     let conn = tx.conn;
     let sink = settle::sink(tx, id)?;
     if sink.revision != revision {
@@ -24,9 +24,11 @@ pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str) -> Result<Optio
     if sink.proven == revision {
         return Ok(None);
     }
-    let mut refused =
-        conn.prepare_cached("SELECT count(*) FROM exception WHERE sink = ?1 AND state = 2 AND revision = ?2")?;
-    Ok(Some(un(refused.query_row(params![id.0, revision], |row| row.get(0))?)))
+    let mut refused = conn.prepare_cached(
+        "SELECT count(*) FROM exception
+         WHERE sink = ?1 AND state = 2 AND revision = ?2 AND reason NOT IN (?3, ?4)",
+    )?;
+    Ok(Some(un(refused.query_row(params![id.0, revision, excused[0], excused[1]], |row| row.get(0))?)))
 }
 
 /// Something was delivered under the sink's revision.

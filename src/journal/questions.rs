@@ -51,9 +51,14 @@ impl Journal {
     }
 
     /// Says under which revision of mapping and answer rules a sink is served from now on. Answers `None` if something was
-    /// delivered under it before, else how many events it has refused.
-    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<Option<u64>, Error> {
-        self.write(move |tx| heal::serve(tx, sink, &revision)).await
+    /// delivered under it before, else how many events it has refused for reasons that are not among `excused`.
+    pub async fn serve(
+        &self,
+        sink: SinkId,
+        revision: String,
+        excused: [&'static str; 2],
+    ) -> Result<Option<u64>, Error> {
+        self.write(move |tx| heal::serve(tx, sink, &revision, excused)).await
     }
 
     /// Something was delivered under the sink's revision.

@@ -344,7 +344,8 @@ async fn contract_cases_12_and_13_an_atomic_batch_is_split_and_a_dead_key_blocks
         }
         _ => Reply::new(200, "[101]", usize::MAX),
     })));
-    let text = format!("batch = 3\n{ODOO}");
+    // Exits too, which the preset itself would not send.
+    let text = format!("batch = 3\nrequest.method = \"POST\"\n{ODOO}");
     let config = configured(&text, &vendor.url(), world.dir.path());
     world.poisoned(3, &[1]).await;
     let _relay = world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await;

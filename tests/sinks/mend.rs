@@ -98,3 +98,18 @@ async fn one_delivery_proves_a_mapping_and_later_refusals_are_the_events_own() {
     let stats = world.drained("far").await;
     assert_eq!((stats.delivered, stats.quarantined), (2, 50));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_refuses_a_whole_batch_item_by_item_sets_no_more_than_twenty_aside() {
+    let world = World::new().await;
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(|request| {
+        let bad: Vec<&str> = request.events().iter().map(|_| r#"{"error":"no such field"}"#).collect();
+        Reply::new(400, format!("[{}]", bad.join(",")), 0)
+    })));
+    world.punches(300).await;
+    let keys = "batch = 300\n[sink.map]\nevent_id = \"/event_id\"\n[sink.items]\nat = \"\"\nkey = \"index\"\n\
+                [[sink.items.answer]]\nwhen = { \"/error\" = { exists = true } }\nverdict = \"reject\"\nreason = \"/error\"\n";
+    let relay = world.relay(sink(&world, &vendor, keys)).await;
+    relay.until_state("blocked").await;
+    blocked_after_twenty(&world).await;
+}

@@ -85,6 +85,20 @@ async fn odoo_is_sent_as_named_arguments_with_a_lower_case_bearer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odoo_sets_an_exit_aside_and_sends_nothing_of_it() {
+    let world = World::new().await;
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let text = "preset = \"odoo\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"bearer \" }\n";
+    let config = configured(text, &format!("http://127.0.0.1:{}", vendor.port), world.dir.path());
+    let mut exit = world.event(Some("12345678"));
+    exit.reading.punch = Some(Punch::Out);
+    world.append(&[exit]).await;
+    let _relay = world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await;
+    assert_eq!(world.drained("far").await.quarantined, 1);
+    assert_eq!(vendor.request_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bamboohr_names_the_worker_in_the_path_and_an_exit_by_its_end() {
     let text = "preset = \"bamboohr\"\nauth.user = { file = \"{dir}/key\" }\n";
     for (punch, path, key) in [(Punch::In, "clock_in", "start"), (Punch::Out, "clock_out", "end")] {

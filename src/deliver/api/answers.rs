@@ -29,7 +29,7 @@ pub use self::items::{Counts, Items, Key, Missing, Short};
 pub use self::wait::{Unit, Wait};
 use super::exchange::Answer;
 use super::rules;
-use crate::deliver::{Cause, Outcome, UNKNOWN_WORKER, Verdict, answer};
+use crate::deliver::{Cause, Outcome, THEIRS, UNKNOWN_WORKER, Verdict, answer};
 use crate::event::UtcMicros;
 
 /// Longest part of a sink's words in a reason, characters; the rest stands in the kept answer.
@@ -193,7 +193,7 @@ pub struct Sent<'a> {
 /// Judges an answer. `now` stands in for an absent `Date` header, `secrets` are masked where the answer echoes them.
 pub(super) fn judge(rules: &Rules, reply: &Answer, sent: Sent<'_>, now: UtcMicros, secrets: &[&str]) -> Finding {
     if rules.is_empty() {
-        return Finding::Outcome(rules::judge(reply, now, secrets.first().copied().unwrap_or_default()));
+        return Finding::Outcome(rules::judge(reply, now, secrets));
     }
     let document = Document::read(reply, rules.format, &rules.unwrap);
     let judge = Judge { rules, reply, sent, now, secrets, document: &document };
@@ -215,7 +215,7 @@ pub(super) fn judge(rules: &Rules, reply: &Answer, sent: Sent<'_>, now: UtcMicro
     judge.unlisted(blind)
 }
 
-fn covers(ranges: &[(u16, u16)], status: u16) -> bool {
+pub(super) fn covers(ranges: &[(u16, u16)], status: u16) -> bool {
     ranges.is_empty() || ranges.iter().any(|(from, to)| (*from..=*to).contains(&status))
 }
 
@@ -234,7 +234,7 @@ impl Judge<'_> {
         let status = self.reply.status;
         let words = rule.reason.as_ref().and_then(|place| self.words_at(place));
         let said = |what: &str| match &words {
-            Some(words) => format!("{what}: {}", plain(words)),
+            Some(words) => format!("{what}: {}", quoted(words)),
             None => what.to_owned(),
         };
         let answered = || said(&format!("the server answered {status}"));
@@ -307,7 +307,7 @@ impl Judge<'_> {
                 (None, None) => return self.unreadable("it has no list of items where one is declared", false),
             }
         }
-        let ordinary = rules::judge(self.reply, self.now, self.secrets.first().copied().unwrap_or_default());
+        let ordinary = rules::judge(self.reply, self.now, self.secrets);
         match ordinary {
             // The sink's fault is that whatever the body says.
             Outcome::Retry { reason, .. } if !success => {
@@ -331,9 +331,8 @@ impl Judge<'_> {
 
     fn unreadable(&self, what: &str, foreign: bool) -> Finding {
         let first: String = self.kept().chars().take(REASON_CHARS).collect();
-        let first = plain(&first);
         let status = self.reply.status;
-        let begins = if first.is_empty() { String::new() } else { format!("; it begins with: {first}") };
+        let begins = if first.is_empty() { String::new() } else { format!("; it begins with: {}", quoted(&first)) };
         Finding::Unreadable { reason: format!("the answer {status} proves nothing, {what}{begins}"), foreign }
     }
 
@@ -368,7 +367,12 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A sink's words as they may stand in a log line: longer runs of digits may be somebody's number (I7).
+/// A sink's own words within a sentence of ours, in the quotation marks at which a log line ends ([`THEIRS`]).
+fn quoted(words: &str) -> String {
+    format!("{THEIRS}{}»", plain(words).replace(['«', '»'], "\""))
+}
+
+/// A sink's words without longer runs of digits, which may be somebody's number (I7).
 fn plain(words: &str) -> String {
     let mut out = String::with_capacity(words.len());
     let mut digits = String::new();

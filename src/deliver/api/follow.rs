@@ -44,9 +44,9 @@ pub struct Lookup {
     pub body: Option<Template>,
     /// Pointer to the array of what was found.
     pub at: String,
-    /// Pointers into a found item and into what was sent that must be equal (`true`: it is enough that the found text
-    /// holds the sent one). What was not sent is not compared, but something must be.
-    pub matches: Vec<(String, String, bool)>,
+    /// Pointers into a found item, and texts of what was sent that must stand there (`true`: it is enough that the found
+    /// text holds it). What was not sent is not compared, but something must be.
+    pub matches: Vec<(String, Template, bool)>,
     /// Pointer into the found item to what the sink calls it.
     pub remote_id: Option<String>,
     /// Statuses that say that there is none.
@@ -90,17 +90,19 @@ impl Api {
             let question =
                 Draft { method: reqwest::Method::GET, url: url.clone(), body: Bytes::new(), ..draft.clone() };
             wait = poll.interval;
-            let reply = match self.ask(question, sent.count).await {
-                Ok(reply) => reply,
-                Err(fault) => match fault.outcome {
-                    Outcome::Blocked { .. } => return Finding::Outcome(fault.outcome),
-                    _ => continue,
-                },
-            };
+            // The event was taken: no trouble of the question is a verdict on it, only a rule for polls is.
+            let Ok(reply) = self.inquire(question, sent.count).await else { continue };
+            if !poll.answers.iter().any(|rule| answers::covers(&rule.status, reply.status)) {
+                continue;
+            }
             match self.judge(&rules, &reply, sent) {
                 Finding::Outcome(Outcome::Retry { after, .. }) => wait = after.unwrap_or(poll.interval),
-                Finding::Pending { .. } | Finding::Unreadable { .. } | Finding::Doubt { .. } => {}
-                other => return other,
+                // Of a lone event every rule says a verdict; this is what no rule says.
+                Finding::Outcome(Outcome::Refused { .. }) if sent.count == 1 => {}
+                found @ (Finding::Outcome(Outcome::Settled(_) | Outcome::Refused { .. } | Outcome::Gone { .. })
+                | Finding::Short { .. }
+                | Finding::Lookup { .. }) => return found,
+                _ => {}
             }
         }
         let reason = format!("still pending after {} seconds", poll.deadline.as_secs());
@@ -130,7 +132,7 @@ impl Api {
         }
         let method = if lookup.method == "POST" { reqwest::Method::POST } else { reqwest::Method::GET };
         let question = Draft { method, url, body: body.into(), ..draft.clone() };
-        let reply = match self.ask(question, 1).await {
+        let reply = match self.inquire(question, 1).await {
             Ok(reply) => reply,
             Err(fault) => return Presence::Unknown(fault.outcome),
         };
@@ -138,7 +140,7 @@ impl Api {
             Some(presence) => presence,
             // A look-up that says nothing settles nothing.
             None => {
-                let ordinary = super::rules::judge(&reply, self.wire.clock.now().wall, "");
+                let ordinary = super::rules::judge(&reply, self.wire.clock.now().wall, &[]);
                 Presence::Unknown(match ordinary {
                     outcome @ (Outcome::Retry { .. } | Outcome::Blocked { .. }) => outcome,
                     _ => {
@@ -168,7 +170,7 @@ fn found(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Presence> {
     let items = document.pointer(&lookup.at)?.as_array()?;
     let same = |found: &Value| {
         let compared = lookup.matches.iter().filter_map(|(theirs, ours, loosely)| {
-            let ours = sent.pointer(ours).and_then(text_of)?;
+            let ours = ours.text(Subject { item: sent, event: &Value::Null, id: None })?;
             let theirs = found.pointer(theirs).and_then(text_of);
             Some(theirs.is_some_and(|theirs| if *loosely { theirs.contains(&ours) } else { theirs == ours }))
         });

@@ -19,15 +19,15 @@ use super::exchange::Answer;
 use crate::deliver::{Outcome, Verdict, answer};
 use crate::event::UtcMicros;
 
-/// Judges an answer. `now` stands in for an absent `Date` header, `secret` is masked where the answer echoes it.
-pub(super) fn judge(reply: &Answer, now: UtcMicros, secret: &str) -> Outcome {
+/// Judges an answer. `now` stands in for an absent `Date` header, `secrets` are masked where the answer echoes it.
+pub(super) fn judge(reply: &Answer, now: UtcMicros, secrets: &[&str]) -> Outcome {
     let status = reply.status;
     let blocked = |what: &str| Outcome::Blocked { reason: format!("the server answered {status}: {what}") };
     match status {
         200..=299 => success(reply),
         400 | 413 | 422 => Outcome::Refused {
             reason: format!("http {status}"),
-            answer: answer::keep(&String::from_utf8_lossy(&reply.body), &[secret]),
+            answer: answer::keep(&String::from_utf8_lossy(&reply.body), secrets),
         },
         401 => blocked("it does not accept the credential; renew the one that the sink's auth names"),
         403 => blocked("the credential has no right to send here; have the right granted"),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn judged(status: u16, body: &str, sent: usize) -> Outcome {
-        judge(&answer(status, body, sent), UtcMicros(0), "")
+        judge(&answer(status, body, sent), UtcMicros(0), &[])
     }
 
     fn prefix(n: usize, sent: usize) -> Outcome {
@@ -131,7 +131,7 @@ mod tests {
         }
         let mut endless = answer(200, "{}", 1);
         endless.complete = false;
-        assert!(matches!(judge(&endless, UtcMicros(0), ""), Outcome::Retry { .. }));
+        assert!(matches!(judge(&endless, UtcMicros(0), &[]), Outcome::Retry { .. }));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             let mut reply = answer(503, "", 1);
             reply.retry_after = Some(retry_after.to_owned());
             reply.date = date.map(str::to_owned);
-            match judge(&reply, UtcMicros(784_111_777_000_000), "") {
+            match judge(&reply, UtcMicros(784_111_777_000_000), &[]) {
                 Outcome::Retry { after, .. } => after,
                 other => panic!("{other:?}"),
             }
@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_servers_words_but_not_our_secret() {
-        let outcome = judge(&answer(422, "unknown site; you sent hunter2", 1), UtcMicros(0), "hunter2");
+        let outcome =
+            judge(&answer(422, "unknown site; you sent hunter2", 1), UtcMicros(0), &["", "portero", "hunter2"]);
         let Outcome::Refused { reason, answer } = outcome else { panic!("{outcome:?}") };
         assert_eq!((reason.as_str(), answer.as_str()), ("http 422", "unknown site; you sent ***"));
     }

@@ -73,6 +73,11 @@ impl Template {
         self.fill(subject, |value| text_of(value).map(|text| percent_encoded(&text)))
     }
 
+    /// The text as it is.
+    pub(super) fn text(&self, subject: Subject<'_>) -> Option<String> {
+        self.fill(subject, text_of)
+    }
+
     /// The text as JSON: what stands in the places is JSON.
     pub(super) fn json(&self, subject: Subject<'_>) -> Option<String> {
         self.fill(subject, |value| Some(value.to_string()))

@@ -76,7 +76,16 @@ impl<S: Sink> Relay<S> {
     ) -> Result<Outcome, Ended> {
         match (outcome, self.sink.on_ambiguous()) {
             (outcome, _) if lane == Lane::Corrections => Ok(outcome),
-            (Outcome::Lost { reason, .. }, OnAmbiguous::Hold) => Ok(held(count, &reason)),
+            (Outcome::Lost { reason, blocked }, OnAmbiguous::Hold) => {
+                if blocked {
+                    // Answers that nobody can read: one is held at each probe, and not the whole backlog.
+                    tracing::error!(reason = super::ours(&reason), "delivery blocked until this is mended");
+                    self.show("blocked", Some(&reason));
+                    let delay = self.probe.next(None);
+                    self.wait(delay).await?;
+                }
+                Ok(held(count, &reason))
+            }
             (outcome @ Outcome::Lost { .. }, OnAmbiguous::Lookup) => {
                 *trust = Trust::Doubtful;
                 Ok(outcome)
@@ -109,7 +118,7 @@ impl<S: Sink> Relay<S> {
     /// The sink is gone: everything stays, nothing is sent until the gateway starts again.
     pub(super) async fn retire(&mut self, reason: &str) -> Result<(), Ended> {
         tracing::error!(
-            reason,
+            reason = super::ours(reason),
             "the sink is gone for good, nothing more is sent to it; remove it from the configuration"
         );
         self.show("gone", Some(reason));

@@ -14,6 +14,9 @@ const TRIAL: u64 = 20;
 /// Released at once, so that a mapping on trial is tried with few.
 const STEP: usize = 20;
 
+/// Reasons that say nothing of a mapping.
+const NO_FAULT_OF_THE_MAPPING: [&str; 2] = [NOT_IN_DIRECTORY, ANSWER_LOST];
+
 /// What stops a mapping on trial.
 const REASON: &str = "the first 20 events under this mapping were all refused; mend [sink.map], [sink.request] or the answer \
                       rules (portero quarantine list says why), then start the gateway again";
@@ -26,7 +29,7 @@ impl<S: Sink> Relay<S> {
         let refused = self
             .stored("serve", |journal| {
                 let text = text.clone();
-                async move { journal.serve(id, text).await }
+                async move { journal.serve(id, text, NO_FAULT_OF_THE_MAPPING).await }
             })
             .await?;
         // Over a restart the trial goes on where it stood.
@@ -61,9 +64,10 @@ impl<S: Sink> Relay<S> {
             let id = self.id;
             return self.stored("prove", |journal| async move { journal.prove(id).await }).await;
         }
-        // That a person is not in the directory is no fault of the mapping.
-        let counts =
-            |s: &&Settlement| matches!(s, Settlement::Quarantined { reason, .. } if reason != NOT_IN_DIRECTORY);
+        let counts = |s: &&Settlement| match s {
+            Settlement::Quarantined { reason, .. } => NO_FAULT_OF_THE_MAPPING.iter().all(|known| reason != known),
+            _ => false,
+        };
         self.trial = Some(refused + settlements.filter(counts).count() as u64);
         Ok(())
     }
@@ -73,18 +77,30 @@ impl<S: Sink> Relay<S> {
         self.trial.is_some_and(|refused| refused >= TRIAL)
     }
 
-    /// Once the trial has failed, a refusal is a reason to stop and no verdict.
-    pub(super) fn on_trial(&self, outcome: Outcome) -> Outcome {
-        let refused = match &outcome {
-            Outcome::Refused { .. } => true,
+    /// Once the trial has failed, a refusal is a reason to stop and no verdict. An answer that refuses many at once sets aside
+    /// no more than what the trial still takes; the others stay.
+    pub(super) fn on_trial(&self, mut outcome: Outcome) -> Outcome {
+        let Some(refused) = self.trial else { return outcome };
+        let mut left = TRIAL.saturating_sub(refused);
+        let stopped = match &mut outcome {
+            Outcome::Refused { .. } => left == 0,
             Outcome::Settled(verdicts) => {
                 let rejected = |v: &Verdict| matches!(v, Verdict::Rejected { .. });
                 let arrived = |v: &Verdict| matches!(v, Verdict::Delivered | Verdict::Confirmed { .. });
-                verdicts.iter().any(rejected) && !verdicts.iter().any(arrived)
+                if verdicts.iter().any(arrived) || !verdicts.iter().any(rejected) {
+                    return outcome;
+                }
+                for verdict in verdicts.iter_mut().filter(|v| rejected(v)) {
+                    match left.checked_sub(1) {
+                        Some(fewer) => left = fewer,
+                        None => *verdict = Verdict::Keep,
+                    }
+                }
+                !verdicts.iter().any(rejected)
             }
             _ => false,
         };
-        if refused && self.has_failed() { Outcome::Blocked { reason: REASON.to_owned() } } else { outcome }
+        if stopped { Outcome::Blocked { reason: REASON.to_owned() } } else { outcome }
     }
 
     /// Nothing more is mapped by a mapping that can map nothing: only a start brings another one.

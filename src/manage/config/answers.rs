@@ -437,7 +437,8 @@ fn lookup(reader: &Reader<'_>) -> Option<Lookup> {
         None => Some(String::new()),
     };
     let mut matches = Vec::new();
-    const MATCH: &str = "a pointer into what was sent, or { contains = \"/POINTER\" }";
+    const MATCH: &str =
+        "a pointer into what was sent, or { contains = \"/POINTER\" } or { contains = \"T{/POINTER}:\" }";
     if let Some(same) = table.child("match", "a table such as { \"/check_in\" = \"/check_in\" }") {
         for (theirs, place, node) in same.entries() {
             if !is_pointer(theirs) {
@@ -448,8 +449,13 @@ fn lookup(reader: &Reader<'_>) -> Option<Lookup> {
                 Value::Table(inner) => (inner.get("contains").and_then(as_text), true),
                 _ => (as_text(node), false),
             };
-            match ours.filter(|ours| is_pointer(ours)) {
-                Some(ours) => matches.push((theirs.to_owned(), ours.to_owned(), loosely)),
+            let ours = ours.and_then(|ours| match ours {
+                pointer if is_pointer(pointer) => Template::parse(&format!("{{{pointer}}}")),
+                text if loosely && text.contains("{/") => Template::parse(text),
+                _ => None,
+            });
+            match ours {
+                Some(ours) => matches.push((theirs.to_owned(), ours, loosely)),
                 None => same.wrong(theirs, node, MATCH),
             }
         }

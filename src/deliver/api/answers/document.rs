@@ -98,7 +98,7 @@ impl Document {
     pub(super) fn read(reply: &Answer, format: Format, unwrap: &[String]) -> Self {
         let body = reply.body.trim_ascii();
         let html = header(&reply.headers, "content-type").is_some_and(|t| t.to_ascii_lowercase().contains("text/html"));
-        if !reply.complete {
+        if !reply.complete && format == Format::Json {
             return Self(Err(Trouble::Endless));
         }
         if body.is_empty() {
@@ -107,7 +107,7 @@ impl Document {
         let read = match format {
             Format::Json => serde_json::from_slice::<Value>(body).ok(),
             Format::Text if html || body.starts_with(b"<") => None,
-            Format::Text => std::str::from_utf8(body).ok().map(|text| Value::String(text.to_owned())),
+            Format::Text => Some(Value::String(String::from_utf8_lossy(body).into_owned())),
         };
         let Some(mut value) = read else {
             return Self(Err(if html || body.starts_with(b"<") { Trouble::Html } else { Trouble::Broken }));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::document::{item_holds, text_of};
 use super::{Finding, Judge, Place, Rule, Say, confirmed, covers};
-use crate::deliver::{Cause, Outcome, UNKNOWN_WORKER, Verdict, answer};
+use crate::deliver::{Cause, Outcome, Verdict, answer};
 
 /// `[sink.items]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,8 @@ impl Judge<'_> {
             Some(item) => self.item(items, item),
             None => match items.missing {
                 Missing::Retry => Verdict::Keep,
+                // Silence means what is declared only where the sink has judged the batch at all.
+                _ if !matches!(self.reply.status, 200..=299 | 400 | 422) => Verdict::Keep,
                 Missing::Delivered => Verdict::Delivered,
                 Missing::Reject => Verdict::Rejected {
                     cause: Cause::Content,
@@ -135,9 +137,7 @@ impl Judge<'_> {
         };
         let rejected = |cause: Cause| {
             let words = rule.reason.as_ref().and_then(text).map(|words| self.scrubbed(&words));
-            let status = format!("http {}", self.reply.status);
-            let ours = if cause == Cause::UnknownWorker { UNKNOWN_WORKER } else { &status };
-            let reason = words.map_or_else(|| ours.to_owned(), |words| format!("{ours}: {words}"));
+            let reason = self.refusal(cause, words.as_deref());
             Verdict::Rejected { cause, reason, answer: answer::keep(&item.to_string(), self.secrets) }
         };
         match rule.verdict {
