@@ -415,6 +415,22 @@ fn trace_answers_whether_a_punch_arrived_by_id_and_by_person_and_day() {
     }
     let states: Vec<(&str, i32)> = states.iter().map(|(state, count)| (state.as_str(), *count)).collect();
     assert_eq!(states, [("delivered", 9), ("pending", 1), ("quarantined", 1)]);
+    // What the sink's filter left out was never sent, and is not called delivered.
+    site.gateway.sigterm();
+    let config = site.dir.path().join("portero.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\nterminals = [\"another\"]\n")).unwrap();
+    vendor.behave(Behaviour::Ok);
+    site.gateway.restart_ready();
+    site.play(1, 3);
+    eventually("it is filtered", DEADLINE, || site.stats()["sinks"][0]["filtered"].as_u64() > Some(0));
+    let last = lines(&site.gateway.cli(&["events", "--limit", "1", "--json"])).remove(0);
+    let id = last["event_id"].as_str().unwrap();
+    eventually("and traced so", DEADLINE, || {
+        lines(&site.gateway.cli(&["trace", id, "--json"]))[0]["sinks"][0]["state"] == "filtered"
+    });
+    assert!(out(&site.gateway.cli(&["trace", id])).contains("left out by the sink's filter"));
+
     let someone = ["trace", "--person", "nobody", "--date", days.first().unwrap()];
     assert_eq!(site.gateway.cli(&someone).status.code(), Some(1));
     assert_eq!(site.gateway.cli(&["trace", "01a20ada-2c0b-8816-8a18-dc2e87dead47"]).status.code(), Some(1));

@@ -7,6 +7,8 @@
 mod journal;
 
 use journal::*;
+use portero::clock::Now;
+use portero::event::{BootTime, Origin, UtcMicros};
 use portero::journal::*;
 
 const ALL: usize = 1 << 30;
@@ -136,4 +138,32 @@ async fn what_is_remembered_of_deliveries_goes_with_the_events() {
     journal.close().await.unwrap();
     let rows = |table: &str| bench.sql().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
     assert_eq!((rows("delivery"), rows("remote")), (Ok(1i64), Ok(0i64)), "the run that still went on at the end");
+}
+
+#[tokio::test]
+async fn a_day_also_holds_what_was_heard_before_the_clock_was_right() {
+    let bench = Bench::new();
+    let journal = bench.open();
+    let source = journal.source(source()).await.unwrap();
+    let second = |n: u64| BootTime(n * 1_000_000);
+    let heard = |n: u64| {
+        // A box without a battery wakes up in 1970, and a reader has no time of its own.
+        let now = Now { wall: UtcMicros(n as i64 * 1_000_000), boot: second(n), synchronised: false };
+        let mut event = swipe_at(n, now);
+        event.reading.device_time = None;
+        event.id.0[..6].copy_from_slice(&(n * 1000).to_be_bytes()[2..]);
+        event.times = portero::clock::resolve(None, &portero::clock::Zone::utc(), Origin::Live, now);
+        event
+    };
+    for n in 1..=50 {
+        journal.append(vec![entry(source, &heard(n))]).await.unwrap();
+    }
+    let of_day = async |journal: &Journal| journal.trace_around(UtcMicros(DAY), |_| true).await.unwrap().len();
+    let right = Now { wall: UtcMicros(DAY + 3_600_000_000), boot: second(3600), synchronised: true };
+    journal.anchor_clock(right).await.unwrap();
+    journal.append(entries(source, 100..=110)).await.unwrap();
+    assert_eq!(of_day(&journal).await, 61);
+    let later = UtcMicros(DAY + 7 * 86_400_000_000);
+    assert_eq!(journal.trace_around(later, |_| true).await.unwrap().len(), 0);
+    journal.close().await.unwrap();
 }

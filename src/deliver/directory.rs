@@ -109,7 +109,7 @@ impl Directory {
             return;
         }
         for record in records {
-            let Some(entry) = keys(record).find_map(|key| known.get(key)).cloned() else { continue };
+            let Some(entry) = keys(record).find_map(|key| known.get(&key)).cloned() else { continue };
             let person = &mut record.event.reading.person;
             if person.external_id.is_none() {
                 person.external_id = Some(entry.external_id);
@@ -119,8 +119,19 @@ impl Directory {
     }
 }
 
+/// The key of a person's number: kept apart from cards, which have numbers of their own.
+fn by_number(number: &str) -> String {
+    format!("p:{number}")
+}
+
+/// The key of a card.
+fn by_card(number: &str) -> String {
+    format!("c:{number}")
+}
+
 /// By what an event's person may be known.
-fn keys(record: &Record) -> impl Iterator<Item = &String> {
+fn keys(record: &Record) -> impl Iterator<Item = String> {
     let reading = &record.event.reading;
-    [&reading.person.terminal_person_id, &reading.credential.card_number].into_iter().flatten()
+    let person = reading.person.terminal_person_id.as_deref().map(by_number);
+    person.into_iter().chain(reading.credential.card_number.as_deref().map(by_card))
 }

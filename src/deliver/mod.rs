@@ -191,7 +191,7 @@ pub enum Outcome {
 }
 
 /// A batch to be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// The events, or the corrections, ascending.
     pub records: &'a [Record],

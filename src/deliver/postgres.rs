@@ -56,6 +56,8 @@ pub struct Config {
 pub struct Postgres {
     name: String,
     batch: usize,
+    /// Events a transaction, where the line did not carry a whole batch in time.
+    part: Option<usize>,
     timeout: Duration,
     journal_id: String,
     endpoint: Endpoint,
@@ -76,6 +78,7 @@ impl Postgres {
         Ok(Self {
             name: name.to_owned(),
             batch: config.batch.max(1),
+            part: None,
             timeout: config.timeout,
             journal_id: journal_id.to_owned(),
             endpoint: Endpoint::of_sink(config, clock)?,
@@ -243,10 +246,20 @@ impl Sink for Postgres {
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
-        match tokio::time::timeout(self.timeout, self.try_send(batch)).await {
-            Ok(Ok(())) => Outcome::Settled(vec![Verdict::Delivered; batch.records.len()]),
+        let whole = batch.records.len();
+        let count = self.part.map_or(whole, |part| part.min(whole));
+        let part = Batch { records: batch.records.get(..count).unwrap_or(batch.records), ..*batch };
+        match tokio::time::timeout(self.timeout, self.try_send(&part)).await {
+            Ok(Ok(())) => {
+                self.part = self.part.map(|part| part.saturating_mul(2)).filter(|part| *part < self.batch);
+                let mut verdicts = vec![Verdict::Delivered; count];
+                verdicts.resize(whole, Verdict::Keep);
+                Outcome::Settled(verdicts)
+            }
             Ok(Err(outcome)) => outcome,
             Err(_) => {
+                // What is too much for a thin line in this time would be too much every time.
+                self.part = Some((count / 2).max(1));
                 Outcome::Retry { reason: "no answer in time; the connection was dropped".to_owned(), after: None }
             }
         }

@@ -144,7 +144,8 @@ impl<S: Sink> Relay<S> {
         // Held events and corrections of an earlier run wait without a nudge.
         let mut nudged = true;
         loop {
-            nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)?;
+            // A trial that has failed and is over lets the healing go on.
+            nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)? || self.may_heal();
             if std::mem::take(&mut nudged) {
                 self.nudges.mark_unchanged();
                 self.drain_aside().await?;

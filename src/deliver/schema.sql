@@ -179,13 +179,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         SELECT s.tenant, s.event_id, s.body
         FROM unnest(tenants, ids, bodies) AS s (tenant, event_id, body)
         WHERE pg_has_role(session_user, 'portero_gateway', 'MEMBER')
-           OR EXISTS (SELECT FROM portero.login l WHERE l.tenant = s.tenant AND l.login = session_user)
+           OR EXISTS (
+               SELECT FROM portero.login l
+               WHERE l.tenant = s.tenant AND l.login = session_user AND l.gateway_id = s.body ->> 'gateway_id'
+           )
     ), pair AS (
         SELECT s.tenant, s.event_id, s.body AS refused, e.body AS stored
         FROM sent s JOIN portero.event e ON e.tenant = s.tenant AND e.event_id = s.event_id
     ), recorded AS (
         INSERT INTO portero.conflict (tenant, event_id, digest, stored, refused, gateway_id)
-        SELECT p.tenant, p.event_id, md5(p.refused::text), p.stored, p.refused, p.refused ->> 'gateway_id'
+        SELECT p.tenant, p.event_id, encode(sha256(convert_to(p.refused::text, 'UTF8')), 'hex'), p.stored, p.refused, p.refused ->> 'gateway_id'
         FROM pair p
         WHERE p.stored #>> '{person,external_id}' <> p.refused #>> '{person,external_id}'
            OR p.stored #>> '{person,terminal_person_id}' <> p.refused #>> '{person,terminal_person_id}'

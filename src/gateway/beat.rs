@@ -1,7 +1,8 @@
-//! What the gateway says of itself at the centre, once a minute for each PostgreSQL sink.
+//! What the gateway says of itself at the centre, once a minute for each database.
 //!
 //! Must not: name people, cards or secrets, or wait for a network (the heart does).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,10 +12,14 @@ use tracing::Instrument as _;
 use super::{Parts, supervise};
 use crate::deliver::{Kind, heartbeat};
 
-/// Starts one heart per PostgreSQL sink.
+/// Starts one heart per database: two that beat at once would tell it of the journal in the wrong order.
 pub(super) fn hearts(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
+    let mut told = HashSet::new();
     for config in &parts.config.sinks {
         let Kind::Postgres(postgres) = &config.kind else { continue };
+        if !told.insert(&postgres.url) {
+            continue;
+        }
         let (shared, name, postgres) = (Arc::clone(parts), config.name.clone(), postgres.clone());
         let span = tracing::info_span!("heartbeat", sink = name);
         let kept = supervise::keep(parts.inflow.clone(), move || {

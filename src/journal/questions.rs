@@ -6,7 +6,7 @@ use super::error::Error;
 use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
 use super::view::View;
 use super::writer::Lazy;
-use super::{Journal, abandon, chain, devices, heal, people, state, trace};
+use super::{Journal, abandon, chain, devices, heal, ledger, people, state, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -28,6 +28,17 @@ impl Journal {
     /// The last number in the file, also where another process writes it.
     pub async fn last(&self) -> Result<Seq, Error> {
         self.read_with(|view| view.head()).await
+    }
+
+    /// Quarantined events of a sink whose reason begins with `reason`, if `wanted`, ascending.
+    pub async fn quarantined_where(
+        &self,
+        sink: String,
+        reason: &'static str,
+        wanted: impl Fn(&str, &Record) -> bool + Send + 'static,
+    ) -> Result<Vec<Seq>, Error> {
+        self.flush().await?;
+        self.browse(move |view| ledger::quarantined_where(view, &sink, reason, wanted)).await
     }
 
     /// What became of an event.

@@ -11,6 +11,7 @@ use super::index;
 use super::runs;
 use super::schema::{db, un};
 use super::settle::{HELD, QUARANTINED};
+use super::state::received_of;
 use super::types::{Fate, Record, Traced};
 use super::view::{self, View};
 use crate::event::{EventId, UtcMicros};
@@ -134,10 +135,13 @@ fn first_received(view: &View, time: i64) -> Result<u64, Error> {
         let received = match row {
             // Nothing from there on.
             None => None,
-            Some(row) => body::peek(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?).ok(),
+            Some(row) => match body::peek(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?) {
+                Ok(head) => received_of(view.conn()?, un(row.get(0)?), &head)?,
+                Err(_) => None,
+            },
         };
         match received {
-            Some(head) if head.received.0 < time => low = middle + 1,
+            Some(received) if received < time => low = middle + 1,
             _ => high = middle,
         }
     }

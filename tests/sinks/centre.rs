@@ -121,6 +121,20 @@ async fn a_gateways_login_writes_as_this_gateway_and_can_do_nothing_else() {
         .unwrap()
     };
     assert_eq!((asked("other", 9).as_str(), asked("default", 9).as_str()), ("0", "0"));
+    // Nor does it speak for a colleague of its own tenant.
+    server.psql(&values("default", "gw-9", 10));
+    assert_eq!(asked("default", 10), "0");
+    let colleague = r#"{"gateway_id": "gw-9", "outcome": "granted"}"#;
+    let own = colleague.replace("gw-9", "gw-1");
+    let ask = |body: &str| {
+        as_norte(&format!(
+            "SELECT portero.record_conflicts(ARRAY['default'], ARRAY['01957f3e-0000-8000-8000-{:012}'::uuid], \
+             ARRAY['{body}'::jsonb])",
+            10
+        ))
+        .unwrap()
+    };
+    assert_eq!((ask(colleague).as_str(), ask(&own).as_str()), ("0", "1"));
     // Its heartbeat, and nobody else's.
     let beat =
         |gateway: &str| format!(r#"SELECT portero.heartbeat('{{"tenant":"default","gateway_id":"{gateway}"}}')"#);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Config, Error, MOST};
+use super::{Config, Error, MOST, by_card, by_number};
 use crate::journal::DirectoryEntry;
 
 /// Largest file, bytes.
@@ -47,7 +47,9 @@ fn add(people: &mut Vec<DirectoryEntry>, keys: [Option<&str>; 2], external_id: O
         (!text.is_empty() && text.chars().count() <= MAX_TEXT).then(|| text.to_owned())
     };
     let Some(external_id) = external_id.and_then(fit) else { return };
-    for key in keys.into_iter().flatten().filter_map(fit) {
+    let [person, card] = keys;
+    let keys = [person.and_then(fit).map(|n| by_number(&n)), card.and_then(fit).map(|n| by_card(&n))];
+    for key in keys.into_iter().flatten() {
         people.push(DirectoryEntry { key, external_id: external_id.clone(), name: name.and_then(fit) });
     }
 }
@@ -63,8 +65,8 @@ fn from_csv(config: &Config, bytes: &[u8]) -> Result<Vec<DirectoryEntry>, String
     let column = |name: &str| {
         let found = headers.iter().position(|header| header.trim() == name);
         found.ok_or_else(|| {
-            let there: Vec<&str> = headers.iter().map(str::trim).collect();
-            format!("no column '{name}'; the header has: {}", there.join(", "))
+            // What stands there instead may be the first person of a file without a header.
+            format!("no column '{name}' in its first line, which must be a header")
         })
     };
     let maybe = |name: &Option<String>| name.as_deref().map(column).transpose();
@@ -149,17 +151,25 @@ mod tests {
     #[test]
     fn numbers_and_cards_stand_for_the_platforms_id() {
         let csv = "\u{FEFF}id,pin,card,name\r\n E-1 ,7,0011,\"Rojas, Ana\"\r\nE-2,8,,\r\n,9,,\r\nE-4,,\r\n";
-        assert_eq!(entries("people.csv", csv), known(&[("0011", "E-1"), ("7", "E-1"), ("8", "E-2")]));
-        assert_eq!(entries("people.csv", "id;pin;card\nE-1;7;\n"), known(&[("7", "E-1")]));
+        assert_eq!(entries("people.csv", csv), known(&[("c:0011", "E-1"), ("p:7", "E-1"), ("p:8", "E-2")]));
+        assert_eq!(entries("people.csv", "id;pin;card\nE-1;7;\n"), known(&[("p:7", "E-1")]));
         let json = r#"{"data":[{"id":"E-1","pin":7,"card":null},{"id":2,"pin":"8"},{"pin":"9"}]}"#;
-        assert_eq!(entries("people.json", json), known(&[("7", "E-1"), ("8", "2")]));
-        assert_eq!(entries("people.csv", "id,pin,card\nE-1,7,\nE-1,7,\n"), known(&[("7", "E-1")]));
+        assert_eq!(entries("people.json", json), known(&[("p:7", "E-1"), ("p:8", "2")]));
+        assert_eq!(entries("people.csv", "id,pin,card\nE-1,7,\nE-1,7,\n"), known(&[("p:7", "E-1")]));
+    }
+
+    #[test]
+    fn a_number_and_a_card_of_the_same_digits_are_two_people() {
+        let csv = "id,pin,card\nE-1,7,\nE-2,,7\n";
+        assert_eq!(entries("people.csv", csv), known(&[("c:7", "E-2"), ("p:7", "E-1")]));
     }
 
     #[test]
     fn what_is_wrong_is_said_without_a_word_of_the_content() {
         let wrong = |name: &str, text: &str| entries(name, text).expect_err("refused");
-        assert_eq!(wrong("p.csv", "id,pin\n"), "FILE: no column 'card'; the header has: id, pin");
+        assert_eq!(wrong("p.csv", "id,pin\n"), "FILE: no column 'card' in its first line, which must be a header");
+        let without_header = wrong("p.csv", "E-1,7,0011\n");
+        assert!(!without_header.contains("E-1") && !without_header.contains('7'), "{without_header}");
         assert!(wrong("p.csv", "id,pin,card\nE-1,7,\nE-2,7,\n").contains("stands for two people"));
         assert_eq!(wrong("p.json", "{\"data\":[{]}"), "FILE: not valid JSON at line 1, column 11");
         assert_eq!(wrong("p.json", "[]"), "FILE: no array at records = \"/data\"");

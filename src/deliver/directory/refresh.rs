@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -11,10 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Config, Directory, Error, file, keys};
 use crate::deliver::UNKNOWN_WORKER;
 use crate::deliver::filter::NOT_IN_DIRECTORY;
-use crate::journal::{self, DirectoryEntry, Journal, Seq};
-
-/// Most quarantined events of a sink that are looked through for people who are known now.
-const MOST_QUARANTINED: usize = 100_000;
+use crate::journal::{self, DirectoryEntry, Journal, Record, Seq};
 
 /// Refreshes until `shutdown`. `sinks` are the names of the sinks whose unknown people it may explain.
 pub async fn run(
@@ -43,6 +41,10 @@ pub async fn run(
                 }
                 Err(Failed::Journal(journal::Error::Closed)) => return,
                 Err(error) => {
+                    // What was refused for its content is read again once it is another file.
+                    if !matches!(error, Failed::Source(Error::Io(..)) | Failed::Journal(_)) {
+                        seen = written;
+                    }
                     let error = error.to_string();
                     if complaint.as_ref() != Some(&error) {
                         tracing::error!(error, "worker directory not refreshed, the old one stays");
@@ -114,16 +116,16 @@ async fn release(
         return Ok(());
     }
     for sink in sinks {
-        let quarantined = journal.quarantined(Some(sink.clone()), MOST_QUARANTINED).await?;
-        let explained = quarantined.iter().filter(|q| {
-            let mut keys = keys(&q.record);
-            if q.reason == NOT_IN_DIRECTORY {
-                keys.any(|key| known.contains_key(key))
+        let (known, learned) = (Arc::clone(&known), learned.clone());
+        let explained = move |reason: &str, record: &Record| {
+            let mut keys = keys(record);
+            if reason == NOT_IN_DIRECTORY {
+                keys.any(|key| known.contains_key(&key))
             } else {
-                q.reason.starts_with(UNKNOWN_WORKER) && keys.any(|key| learned.contains(key))
+                keys.any(|key| learned.contains(&key))
             }
-        });
-        let seqs: Vec<Seq> = explained.map(|q| q.record.seq).collect();
+        };
+        let seqs: Vec<Seq> = journal.quarantined_where(sink.clone(), UNKNOWN_WORKER, explained).await?;
         if !seqs.is_empty() {
             let count = journal.release(sink.clone(), Some(seqs)).await?;
             tracing::info!(sink, count, "events of people who are known now go out");

@@ -16,10 +16,10 @@ const ROWS: usize = 500;
 
 /// Why nothing could be recorded.
 pub(super) enum Failure {
-    /// The centre's schema lacks the function, or the login may not call it, or it choked on a row. The events themselves are
-    /// committed, and the connection is sound.
+    /// The centre's schema lacks the function, or the login may not call it, or it choked. The events themselves are
+    /// committed, and the connection is sound: nothing of them may be judged by this.
     Refused(String),
-    /// Anything else: the whole batch may go again.
+    /// The connection or the server went away: the whole batch may go again.
     Lost(tokio_postgres::Error),
 }
 
@@ -34,9 +34,10 @@ pub(super) async fn record(
         Ok(new) => Ok(new),
         Err(error) => {
             let class = error.code().and_then(|code| code.code().get(..2));
-            if !matches!(class, Some("22" | "23" | "42")) || client.batch_execute("ROLLBACK").await.is_err() {
+            if matches!(class, None | Some("08" | "40" | "53" | "57")) {
                 return Err(Failure::Lost(error));
             }
+            client.batch_execute("ROLLBACK").await.map_err(Failure::Lost)?;
             Err(Failure::Refused(error.code().map_or_else(String::new, |code| code.code().to_owned())))
         }
     }

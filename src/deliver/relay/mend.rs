@@ -40,7 +40,7 @@ impl<S: Sink> Relay<S> {
 
     /// Makes some of what another mapping refused pending again; whether there was any.
     pub(super) async fn heal(&mut self) -> Result<bool, Ended> {
-        if !self.healing || self.has_failed() {
+        if !self.may_heal() {
             return Ok(false);
         }
         let id = self.id;
@@ -50,6 +50,11 @@ impl<S: Sink> Relay<S> {
             tracing::info!(count, "events that another mapping refused go out again");
         }
         Ok(count > 0)
+    }
+
+    /// Whether there may be something to heal, and a mapping to heal it with.
+    pub(super) fn may_heal(&self) -> bool {
+        self.healing && !self.has_failed()
     }
 
     /// Counts what was settled.
