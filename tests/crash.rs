@@ -33,13 +33,51 @@ struct Site {
     gateway: Gateway,
 }
 
+/// What delivery can do beside the plain: people known only halfway at first, a mapping, filters, a rate
+/// cap, and new events before the backlog.
+fn everything_on(vendor: &str, postgres: &str, people: &std::path::Path) -> String {
+    format!(
+        r#"
+[directory]
+file = "{people}"
+person = "pin"
+external_id = "id"
+refresh_seconds = 1
+max_shrink_percent = 100
+{api}unknown_person = "quarantine"
+on_ambiguous = "resend"
+kinds = ["attendance_punch", "access_decision", "unknown"]
+#ORDER
+#RATE
+[sink.request]
+body = "array"
+[sink.map]
+event_id = "/event_id"
+native_seq = "/native_seq"
+worker = {{ from = "/person/external_id", trim = true }}
+at = {{ from = "/event_time", zone = "America/Santiago", format = "%Y-%m-%d %H:%M:%S" }}
+#LATE
+{central}#ORDER
+"#,
+        people = people.display(),
+        api = support::api_sink(vendor, 200),
+        central = support::postgres_sink(postgres),
+    )
+}
+
 impl Site {
     fn new(broker: &str) -> Self {
+        Self::with(broker, |vendor, postgres, _| {
+            [support::api_sink(vendor, 200), support::postgres_sink(postgres)].concat()
+        })
+    }
+
+    fn with(broker: &str, sinks: impl Fn(&str, &str, &std::path::Path) -> String) -> Self {
         let dir = support::tempdir();
         let postgres = Postgres::start();
         let vendor = VendorApi::start_lean(Behaviour::Flaky { percent: 10, hang: Duration::from_millis(2500) });
         let config = dir.path().join("portero.toml");
-        let sinks = [support::api_sink(&vendor.url(), 200), support::postgres_sink(&postgres.url())].concat();
+        let sinks = sinks(&vendor.url(), &postgres.url(), &dir.path().join("people.csv"));
         std::fs::write(&config, support::yard_config(dir.path(), broker, &sinks)).unwrap();
         let gateway = Gateway::prepare(&config, &[]);
         let applied = gateway.cli(&["central", "init", "--apply", "--tls", "disable", "--url", &postgres.url()]);
@@ -84,7 +122,8 @@ impl Site {
         let ledger = || gateway.cli_json(&["journal", "stats", "--json"]);
         eventually("everything is delivered to both sinks", Duration::from_secs(240), || {
             let stats = ledger();
-            stats["sinks"].as_array().is_some_and(|sinks| sinks.len() == 2 && sinks.iter().all(|s| s["pending"] == 0))
+            let done = |sink: &serde_json::Value| sink["pending"] == 0 && sink["quarantined"] == 0;
+            stats["sinks"].as_array().is_some_and(|sinks| sinks.len() == 2 && sinks.iter().all(done))
         });
         let stats = ledger();
         for sink in stats["sinks"].as_array().unwrap() {
@@ -209,4 +248,46 @@ fn nothing_confirmed_is_lost_or_doubled_when_the_gateway_is_killed_behind_mosqui
     });
     site.reckon(&offered, &confirmed, seed);
     let _ = &site.dir;
+}
+
+#[test]
+fn nothing_confirmed_is_lost_or_doubled_with_everything_on_that_delivery_can_do() {
+    let seed = fastrand::u64(..);
+    let port = support::free_port();
+    let mut site = Site::with(&format!("listen = \"127.0.0.1:{port}\""), everything_on);
+    site.vendor.seed(seed);
+    let people = site.dir.path().join("people.csv");
+    // Every third person is not known before the kills are half over.
+    let write_people = |all: bool| {
+        let known = (0..5000u32).filter(|person| all || person % 3 != 0);
+        let rows: Vec<String> = known.map(|person| format!("{person:06},E-{person}")).collect();
+        let fresh = people.with_extension("new");
+        std::fs::write(&fresh, format!("pin,id\n{}\n", rows.join("\n"))).unwrap();
+        std::fs::rename(&fresh, &people).unwrap();
+    };
+    write_people(false);
+    let accounts: Vec<Account> = (0..2).map(|_| Account::default()).collect();
+    let runtime = runtime();
+    let stop = CancellationToken::new();
+    let publishers: Vec<_> = (0..2)
+        .map(|i| runtime.spawn(rumqttc_publisher(port, format!("EQ{i}"), 200, accounts[i].clone(), stop.clone())))
+        .collect();
+    let confirmed = || accounts.iter().map(|a| a.counts().1).sum::<usize>();
+    site.kill_again_and_again(KILLS * scale() / 2, seed, confirmed);
+    let gateway = &site.gateway;
+    eventually("events of strangers are set aside", DEADLINE, || {
+        let stats = gateway.cli_json(&["journal", "stats", "--json"]);
+        stats["sinks"].as_array().is_some_and(|sinks| sinks.iter().any(|s| s["quarantined"].as_u64() > Some(0)))
+    });
+    write_people(true);
+    site.gateway.sigkill();
+    site.kill_again_and_again(KILLS * scale() / 2, seed.wrapping_add(1), confirmed);
+    stop.cancel();
+    runtime.block_on(async {
+        for publisher in publishers {
+            tokio::time::timeout(DEADLINE, publisher).await.expect("the gateway confirms everything").unwrap();
+        }
+    });
+    let (offered, confirmed) = union(&accounts);
+    site.reckon(&offered, &confirmed, seed);
 }
