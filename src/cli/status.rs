@@ -79,6 +79,12 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
             journal["bytes"].as_u64().unwrap_or(0) / 1024,
         ))?,
     }
+    if let Some(people) = status["directory"].as_object() {
+        let of = |key: &str| people.get(key).map_or_else(String::new, table::value);
+        let refreshed = people.get("refreshed").map_or_else(|| "never".to_owned(), table::time);
+        let error = people.get("error").and_then(Value::as_str).map_or_else(String::new, |error| format!("; {error}"));
+        out.line(format_args!("directory: {} numbers and cards, refreshed {refreshed}{error}", of("known")))?;
+    }
     let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
     let time = |of: &Value, key: &str| table::time(&of[key]);
     section(

@@ -7,11 +7,15 @@ mod answer;
 
 pub mod api;
 
+pub mod auth;
+
 pub mod central;
 
 mod complaint;
 
 pub mod directory;
+
+mod exchange;
 
 pub mod filter;
 

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
+use crate::deliver::directory::Directory;
 use crate::deliver::{RelayStatus, StatusBoard};
 use crate::event::{UtcMicros, json::rfc3339};
 use crate::journal::{SinkStats, Stats};
@@ -23,6 +24,8 @@ pub struct Gateway {
     pub links: Board,
     /// How its relays are.
     pub relays: StatusBoard,
+    /// Its worker directory, if it has one.
+    pub directory: Option<Directory>,
 }
 
 impl Gateway {
@@ -35,6 +38,9 @@ impl Gateway {
         object["started"] = time(self.started.wall);
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
+        if let Some(directory) = &self.directory {
+            object["directory"] = people(directory);
+        }
         object
     }
 
@@ -77,6 +83,19 @@ fn object(identity: &Identity, stats: Option<&Stats>, relays: &[RelayStatus], li
             "conflicts": stats.conflicts,
             "bytes": stats.bytes,
         });
+    }
+    object
+}
+
+/// How many numbers and cards are known, and how fresh that is.
+fn people(directory: &Directory) -> Value {
+    let health = directory.health();
+    let mut object = json!({ "known": health.count, "state": if health.error.is_some() { "failing" } else { "well" } });
+    if let Some(at) = health.refreshed {
+        object["refreshed"] = time(at);
+    }
+    if let Some(error) = health.error {
+        object["error"] = error.into();
     }
     object
 }

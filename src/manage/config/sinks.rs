@@ -187,7 +187,13 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     })
 }
 
-fn api_tls(reader: &Reader<'_>, url: &Url<'_>, tls: Option<TlsMode>, node: &super::tree::Node) -> Option<TlsMode> {
+/// `tls` as it goes with the url.
+pub(super) fn api_tls(
+    reader: &Reader<'_>,
+    url: &Url<'_>,
+    tls: Option<TlsMode>,
+    node: &super::tree::Node,
+) -> Option<TlsMode> {
     match (url.scheme, tls, is_loopback(url.host)) {
         ("https", None | Some(TlsMode::Require), _) => Some(TlsMode::Require),
         ("https", Some(TlsMode::Insecure), _) => {
@@ -219,7 +225,7 @@ pub(super) fn warn_insecure(reader: &Reader<'_>) {
 }
 
 /// `headers = { X-Site = "…" }`.
-fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
+pub(super) fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
     let Some(table) = reader.child("headers", "a table such as { X-Site = \"obra-norte\" }") else { return Vec::new() };
     let mut headers = Vec::new();
     for (name, place, node) in table.entries() {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{Rules, header};
-use crate::deliver::api::exchange::Answer;
+use crate::deliver::exchange::Answer;
 use crate::deliver::api::rules;
 use crate::event::UtcMicros;
 

@@ -3,6 +3,8 @@
 //! Must not: let a secret into an error, a log line or a URL that is shown; keep one where it is not needed; or ask for
 //! two tokens at once.
 
+mod digest;
+
 mod fixed;
 
 mod hmac;
@@ -19,6 +21,8 @@ mod token;
 
 use std::time::Duration;
 
+pub use self::digest::DigestLogin;
+use self::digest::Digester;
 use self::fixed::Fixed;
 use self::hmac::Signer;
 pub use self::hmac::{Algorithm, Code, Hmac, HmacKey, Part, Stamp};
@@ -27,8 +31,8 @@ pub use self::login::{Format, Life, Login, TokenAt};
 use self::oauth2::OAuthState;
 pub use self::oauth2::{ClientAuth, Grant, OAuth2};
 pub use self::place::Placement;
-use super::exchange::{Answer, Draft, Wire};
-use super::rules;
+use super::exchange::{self, Answer, Draft, Wire};
+
 use crate::deliver::{Error, Outcome};
 use crate::secret::SecretSource;
 
@@ -89,6 +93,8 @@ pub enum Auth {
     OAuth2(Box<OAuth2>),
     /// Each request is signed.
     Hmac(Box<Hmac>),
+    /// `Authorization: Digest …` (RFC 7616).
+    Digest(DigestLogin),
 }
 
 impl Auth {
@@ -107,6 +113,7 @@ impl Auth {
                 };
                 headers.iter().map(|(name, words)| (name.clone(), shown(words))).collect()
             }
+            Self::Digest(_) => one("authorization", "Digest ***"),
             Self::Login(login) => login.place.shown(),
             Self::OAuth2(oauth2) => oauth2.place.shown(),
             Self::Hmac(hmac) => {
@@ -139,6 +146,7 @@ pub(super) enum Authority {
     Login(Box<Logins>),
     OAuth2(Box<OAuthState>),
     Hmac(Box<Signer>),
+    Digest(Box<Digester>),
 }
 
 impl Authority {
@@ -148,6 +156,7 @@ impl Authority {
             Auth::Login(login) => Self::Login(Box::new(Logins::new(*login)?)),
             Auth::OAuth2(oauth2) => Self::OAuth2(Box::new(OAuthState::new(*oauth2)?)),
             Auth::Hmac(hmac) => Self::Hmac(Box::new(Signer::new(*hmac)?)),
+            Auth::Digest(login) => Self::Digest(Box::new(Digester::new(login))),
             other => Self::Fixed(Fixed::new(other)?),
         })
     }
@@ -158,15 +167,24 @@ impl Authority {
         match self {
             Self::Fixed(fixed) => fixed.sign(draft).map_err(blocked),
             Self::Hmac(signer) => signer.sign(draft, wire.clock.now().wall).map_err(blocked),
+            Self::Digest(digester) => digester.sign(draft).map_err(blocked),
             Self::Login(logins) => logins.sign(wire, draft).await,
             Self::OAuth2(oauth2) => oauth2.sign(wire, draft).await,
         }
     }
 
-    /// After an answer that says that we are not known: reads the secrets again, or fetches another token. True if there
-    /// is anything new to be tried.
-    pub(super) async fn renew(&mut self, wire: &Wire) -> Result<bool, Outcome> {
+    /// What an answer says about the next request.
+    pub(super) fn heard(&mut self, reply: &Answer) {
+        if let Self::Digest(digester) = self {
+            digester.heard(reply);
+        }
+    }
+
+    /// After an answer that says that we are not known: reads the secrets again, answers its challenge, or fetches another
+    /// token. True if there is anything new to be tried.
+    pub(super) async fn renew(&mut self, wire: &Wire, reply: &Answer) -> Result<bool, Outcome> {
         match self {
+            Self::Digest(digester) => digester.renewed(reply),
             Self::Fixed(fixed) => Ok(fixed.renewed()),
             Self::Hmac(signer) => Ok(signer.renewed()),
             Self::Login(logins) => logins.renew(wire).await,
@@ -179,6 +197,7 @@ impl Authority {
         match self {
             Self::Fixed(fixed) => fixed.secrets(),
             Self::Hmac(signer) => signer.secrets(),
+            Self::Digest(digester) => digester.secrets(),
             Self::Login(logins) => logins.secrets(),
             Self::OAuth2(oauth2) => oauth2.secrets(),
         }
@@ -189,7 +208,7 @@ impl Authority {
         if !matches!(self, Self::Hmac(_)) {
             return None;
         }
-        let theirs = reply.date.as_deref().and_then(rules::http_date)?;
+        let theirs = reply.date.as_deref().and_then(exchange::http_date)?;
         let ours = wire.clock.now().wall.0;
         let apart = Duration::from_micros(theirs.abs_diff(ours)).as_secs();
         let side = if ours < theirs { "behind" } else { "ahead of" };

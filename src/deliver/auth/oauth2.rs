@@ -17,8 +17,8 @@ use super::login::Life;
 use super::state::StateFile;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
-use crate::deliver::api::exchange::{Draft, Wire};
-use crate::deliver::api::template::percent_encoded;
+use crate::deliver::exchange::{Draft, Wire};
+use crate::deliver::exchange::percent_encoded;
 use crate::deliver::{Error, Outcome};
 use crate::secret::SecretSource;
 
@@ -70,7 +70,7 @@ pub enum ClientAuth {
 }
 
 /// The state of an OAuth client.
-pub(in crate::deliver::api) struct OAuthState {
+pub(in crate::deliver) struct OAuthState {
     config: OAuth2,
     url: Url,
     keeper: Keeper,
