@@ -28,8 +28,8 @@ use sha2::{Digest as _, Sha256};
 use self::answers::{Finding, Key, Rules, Sent};
 use self::follow::{Lookup, Poll};
 use self::request::{Mapper, Outgoing, Refusal};
-pub use super::auth::{self, Auth};
 use super::auth::Authority;
+pub use super::auth::{self, Auth};
 pub use super::exchange::PemSource;
 use super::exchange::{self, Answer, Draft, Fault, Wire};
 use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
@@ -139,8 +139,7 @@ impl Api {
             return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
         }
         let mapper = mapper(&config, &url)?;
-        let client =
-            exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
+        let client = exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
         let mut headers = HeaderMap::new();
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());

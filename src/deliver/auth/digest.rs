@@ -191,7 +191,16 @@ impl Challenge {
             Some(_) => return None,
         };
         let stale = get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true"));
-        Some(Self { hash, algorithm, session, realm: get("realm")?, nonce: get("nonce")?, opaque: get("opaque"), qop, stale })
+        Some(Self {
+            hash,
+            algorithm,
+            session,
+            realm: get("realm")?,
+            nonce: get("nonce")?,
+            opaque: get("opaque"),
+            qop,
+            stale,
+        })
     }
 
     /// The header (RFC 7616 §3.4). `bound` are the nonces of the session's first request.
@@ -354,13 +363,16 @@ mod tests {
 
     #[test]
     fn a_challenge_is_found_among_others_and_strange_headers_end() {
-        let header = "Basic realm=\"a, Digest realm=b\", Negotiate, Digest realm=\"x \\\"y\\\"\",nonce=n , stale=TRUE, Bearer";
+        let header =
+            "Basic realm=\"a, Digest realm=b\", Negotiate, Digest realm=\"x \\\"y\\\"\",nonce=n , stale=TRUE, Bearer";
         let found = digests(header);
         assert_eq!(found.len(), 1);
         let challenge = Challenge::read(&found[0]).expect("a challenge");
         assert_eq!((challenge.realm.as_str(), challenge.nonce.as_str(), challenge.stale), ("x \"y\"", "n", true));
         assert_eq!((challenge.hash, challenge.qop), (Hash::Md5, false));
-        for strange in ["", ",,,", "=", "Digest", "Digest realm", "Digest =\"", "é€, \u{7f}", "Digest realm=\"open", "\"\"\""] {
+        for strange in
+            ["", ",,,", "=", "Digest", "Digest realm", "Digest =\"", "é€, \u{7f}", "Digest realm=\"open", "\"\"\""]
+        {
             assert!(digests(strange).iter().all(|c| Challenge::read(c).is_none()), "{strange}");
         }
         let only_int = digests("Digest realm=r, nonce=n, qop=\"auth-int\"");

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::place::put;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
-use crate::deliver::exchange::{Answer, Draft, Wire};
 use crate::deliver::exchange::percent_encoded;
+use crate::deliver::exchange::{Answer, Draft, Wire};
 use crate::deliver::{Error, Outcome};
 
 /// `auth = { type = "login" }`.

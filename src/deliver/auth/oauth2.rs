@@ -17,8 +17,8 @@ use super::login::Life;
 use super::state::StateFile;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
-use crate::deliver::exchange::{Draft, Wire};
 use crate::deliver::exchange::percent_encoded;
+use crate::deliver::exchange::{Draft, Wire};
 use crate::deliver::{Error, Outcome};
 use crate::secret::SecretSource;
 

@@ -61,7 +61,8 @@ impl Reading {
 
     /// Runs the query and reads what it gives.
     pub(super) async fn read(&self, fields: &Fields) -> Result<Vec<DirectoryEntry>, Error> {
-        let late = |_| Error::Away { reason: "the database of [directory] did not answer in time".to_owned(), after: None };
+        let late =
+            |_| Error::Away { reason: "the database of [directory] did not answer in time".to_owned(), after: None };
         tokio::time::timeout(self.config.timeout + CONNECTING, self.query(fields)).await.map_err(late)?
     }
 
@@ -73,10 +74,7 @@ impl Reading {
             away(&format!("the database of [directory] cannot be reached: {reason}"))
         })?;
         let client = &link.client;
-        let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}",
-            self.config.timeout.as_millis()
-        );
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", self.config.timeout.as_millis());
         client.batch_execute(&begin).await.map_err(|e| refused(&e))?;
         let query = self.config.query.trim().trim_end_matches(';');
         // Prepared first on its own: it is one statement, and its columns are known also if it gives no row.

@@ -94,8 +94,7 @@ impl Endpoint {
     pub(super) fn new(config: Http, clock: Clock) -> Result<Self, deliver::Error> {
         let url = Url::parse(&config.url)
             .map_err(|e| deliver::Error::Address(format!("url in [directory] is not a URL: {e}")))?;
-        let client =
-            exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
+        let client = exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
         let mut headers = HeaderMap::new();
         let accept = if config.format == Format::Csv { "text/csv" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -213,7 +212,11 @@ impl Endpoint {
         let value = reply.headers.get(LAST_MODIFIED)?;
         let written = exchange::http_date(value.to_str().ok()?)?;
         let sent = exchange::http_date(reply.date.as_deref()?)?;
-        (sent - written >= DATE_GRAIN).then(|| Seen { url: url.clone(), header: IF_MODIFIED_SINCE, value: value.clone() })
+        (sent - written >= DATE_GRAIN).then(|| Seen {
+            url: url.clone(),
+            header: IF_MODIFIED_SINCE,
+            value: value.clone(),
+        })
     }
 }
 

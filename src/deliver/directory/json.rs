@@ -118,11 +118,7 @@ fn follow(cursor: &mut Cursor<'_>, path: &mut Vec<Step>) -> Result<bool, String>
 }
 
 /// The array of records, from its opening bracket on.
-async fn elements(
-    cursor: &mut Cursor<'_>,
-    people: &mut People<'_>,
-    breath: &mut Breath,
-) -> Result<usize, String> {
+async fn elements(cursor: &mut Cursor<'_>, people: &mut People<'_>, breath: &mut Breath) -> Result<usize, String> {
     cursor.at += 1;
     if cursor.peek() == Some(b']') {
         cursor.at += 1;
@@ -246,7 +242,15 @@ mod tests {
         for text in ["[]", "{}", "{\"data\":{}}", "{\"data\":null}", "7", "\"data\""] {
             assert_eq!(wrong(text), "no array at records = \"/data\"", "{text}");
         }
-        for text in ["{\"data\":[],}", "{\"data\":[] \"next\":1}", "{\"data\":[1,]}", "{\"data\":[1 2]}", "{data:[]}", "{\"data\" []}", "{\"data\":[]"] {
+        for text in [
+            "{\"data\":[],}",
+            "{\"data\":[] \"next\":1}",
+            "{\"data\":[1,]}",
+            "{\"data\":[1 2]}",
+            "{data:[]}",
+            "{\"data\" []}",
+            "{\"data\":[]",
+        ] {
             assert!(wrong(text).starts_with("not valid JSON"), "{text}");
         }
     }

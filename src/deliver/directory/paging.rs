@@ -219,7 +219,10 @@ mod tests {
     #[test]
     fn the_next_link_is_found_among_others() {
         for (header, expected) in [
-            ("<https://a.example/p?page=2>; rel=\"next\", <https://a.example/p?page=9>; rel=\"last\"", Some("https://a.example/p?page=2")),
+            (
+                "<https://a.example/p?page=2>; rel=\"next\", <https://a.example/p?page=9>; rel=\"last\"",
+                Some("https://a.example/p?page=2"),
+            ),
             ("</p?a=1,2>;title=\"x, y; rel=next\"; REL=prev , </p?3> ; rel=\"start next\"", Some("/p?3")),
             ("</p>; rel=nexto", None),
             ("</p>", None),

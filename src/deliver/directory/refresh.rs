@@ -50,8 +50,8 @@ pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown
             };
             match taken {
                 Ok(new) => {
-                    source.settle();
                     if new.is_some() {
+                        source.settle();
                         refusal = None;
                     }
                     learned.extend(new.unwrap_or_default());
