@@ -19,6 +19,12 @@ mod centre;
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
+#[path = "sinks/assertions.rs"]
+mod assertions;
+
+#[path = "sinks/digest.rs"]
+mod digest;
+
 #[path = "sinks/doubt.rs"]
 mod doubt;
 

@@ -9,6 +9,8 @@ mod fixed;
 
 mod hmac;
 
+mod jwt;
+
 mod login;
 
 mod oauth2;
@@ -26,6 +28,7 @@ use self::digest::Digester;
 use self::fixed::Fixed;
 use self::hmac::Signer;
 pub use self::hmac::{Algorithm, Code, Hmac, HmacKey, Part, Stamp};
+pub use self::jwt::{Assertion, JwtAlgorithm};
 use self::login::Logins;
 pub use self::login::{Format, Life, Login, TokenAt};
 use self::oauth2::OAuthState;

@@ -1,4 +1,4 @@
-//! OAuth 2.0: client credentials (RFC 6749 §4.4) and a refresh token that may rotate (§6).
+//! OAuth 2.0: client credentials (RFC 6749 §4.4), a refresh token that may rotate (§6), assertions (RFC 7523).
 //!
 //! Must not: use a rotated refresh token before it is on disk, or ask for a token while one is good.
 
@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::jwt::Assertion;
 use super::login::Life;
 use super::state::StateFile;
 use super::token::{self, Keeper, Need};
@@ -20,6 +21,7 @@ use super::{Placement, Words};
 use crate::deliver::exchange::percent_encoded;
 use crate::deliver::exchange::{Draft, Wire};
 use crate::deliver::{Error, Outcome};
+use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
 /// `auth = { type = "oauth2" }`.
@@ -35,6 +37,8 @@ pub struct OAuth2 {
     pub client_secret: Option<SecretSource>,
     /// How the client shows who it is.
     pub client_auth: ClientAuth,
+    /// What is signed for [`ClientAuth::Assertion`] and [`Grant::JwtBearer`].
+    pub assertion: Option<Box<Assertion>>,
     /// `scope`.
     pub scope: Option<String>,
     /// `audience`.
@@ -57,6 +61,8 @@ pub enum Grant {
         /// Where those are kept that replaced it.
         state: PathBuf,
     },
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 §2.1).
+    JwtBearer,
 }
 
 /// How the client shows who it is (RFC 6749 §2.3.1).
@@ -67,6 +73,8 @@ pub enum ClientAuth {
     Basic,
     /// `client_id` and `client_secret` in the form.
     Body,
+    /// An assertion in the form (RFC 7523 §2.2).
+    Assertion,
 }
 
 /// The state of an OAuth client.
@@ -76,6 +84,7 @@ pub(in crate::deliver) struct OAuthState {
     keeper: Keeper,
     /// A refresh token that could not be written down yet, and the one that it descends from.
     unsaved: Option<(SecretString, SecretString)>,
+    random: fastrand::Rng,
     /// What was sent, to be masked.
     sent: Vec<SecretString>,
 }
@@ -84,7 +93,14 @@ impl OAuthState {
     pub(super) fn new(config: OAuth2) -> Result<Self, Error> {
         let url = Url::parse(&config.url).map_err(|e| Error::Address(format!("auth.url is not a URL: {e}")))?;
         config.place.check()?;
-        Ok(Self { config, url, keeper: Keeper::default(), unsaved: None, sent: Vec::new() })
+        Ok(Self {
+            config,
+            url,
+            keeper: Keeper::default(),
+            unsaved: None,
+            random: fastrand::Rng::new(),
+            sent: Vec::new(),
+        })
     }
 
     pub(super) async fn sign(&mut self, wire: &Wire, draft: &mut Draft) -> Result<(), Outcome> {
@@ -125,9 +141,9 @@ impl OAuthState {
 
     async fn fetch(&mut self, wire: &Wire) -> Result<(), Outcome> {
         self.keeper.may_ask(Instant::now())?;
-        let (draft, refresh) = self.draft().map_err(|reason| Outcome::Blocked { reason })?;
-        let reply = wire.exchange(draft, 0).await.map_err(token::unreachable)?;
         let now = wire.clock.now().wall;
+        let (draft, refresh) = self.draft(now).map_err(|reason| Outcome::Blocked { reason })?;
+        let reply = wire.exchange(draft, 0).await.map_err(token::unreachable)?;
         if let Some(outcome) = token::refused(&reply, now) {
             return Err(outcome);
         }
@@ -147,10 +163,25 @@ impl OAuthState {
         Ok(())
     }
 
+    /// A new assertion, remembered to be masked.
+    fn assert(&mut self, client_id: &str, now: UtcMicros) -> Result<String, String> {
+        let Some(assertion) = &self.config.assertion else {
+            return Err("the sink's auth has no assertion; check its grant and client_auth".to_owned());
+        };
+        let id = format!("{:032x}", self.random.u128(..));
+        let text = assertion.make(client_id, &self.config.url, now, &id)?;
+        self.sent.push(SecretString::from(text.clone()));
+        Ok(text)
+    }
+
     /// The request for a token; with a refresh token also the first one and the one in it.
-    fn draft(&mut self) -> Result<(Draft, Option<(SecretString, SecretString)>), String> {
+    fn draft(&mut self, now: UtcMicros) -> Result<(Draft, Option<(SecretString, SecretString)>), String> {
         self.sent.clear();
         let mut pairs = Vec::new();
+        let id = match &self.config.client_id {
+            Words::Plain(text) => text.clone(),
+            Words::Secret { source, .. } => source.read().map_err(|e| e.to_string())?.expose_secret().to_owned(),
+        };
         let refresh = match &self.config.grant {
             Grant::ClientCredentials => {
                 pairs.push(("grant_type", "client_credentials".to_owned()));
@@ -164,10 +195,11 @@ impl OAuthState {
                 self.sent.push(current.clone());
                 Some((first, current))
             }
-        };
-        let id = match &self.config.client_id {
-            Words::Plain(text) => text.clone(),
-            Words::Secret { source, .. } => source.read().map_err(|e| e.to_string())?.expose_secret().to_owned(),
+            Grant::JwtBearer => {
+                pairs.push(("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned()));
+                pairs.push(("assertion", self.assert(&id, now)?));
+                None
+            }
         };
         let secret = match &self.config.client_secret {
             Some(source) => Some(source.read().map_err(|e| e.to_string())?),
@@ -177,6 +209,14 @@ impl OAuthState {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         match (&secret, self.config.client_auth) {
+            (_, ClientAuth::Assertion) => {
+                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                pairs.push(("client_assertion_type", kind.to_owned()));
+                pairs.push(("client_assertion", self.assert(&id, now)?));
+                if !id.is_empty() {
+                    pairs.push(("client_id", id));
+                }
+            }
             (Some(secret), ClientAuth::Basic) => {
                 let pair = format!("{}:{}", percent_encoded(&id), percent_encoded(secret.expose_secret()));
                 let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
@@ -188,6 +228,7 @@ impl OAuthState {
                 pairs.push(("client_id", id));
                 pairs.push(("client_secret", secret.expose_secret().to_owned()));
             }
+            (None, _) if id.is_empty() => {}
             (None, _) => pairs.push(("client_id", id)),
         }
         self.sent.extend(secret);
