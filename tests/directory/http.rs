@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
-use crate::support::{Behaviour, DEADLINE, Reply, Request, VendorApi, eventually, eventually_async, tempdir};
+use crate::support::{Behaviour, DEADLINE, Reply, Request, VendorApi, Web, eventually, eventually_async, tempdir};
 use crate::{Site, events, text};
 
 const FIELDS: &str = "person = \"/pin\"\nexternal_id = \"/id\"\nrecords = \"/data\"\n";
@@ -202,6 +202,44 @@ async fn a_login_of_the_kind_that_sinks_have_and_csv_are_taken_too() {
                 paging = { type = \"page\", name = \"page\", first = 0 }\nrefresh_seconds = 3600\n";
     let desk = Desk::open(&format!("{}{auth}{more}", url(&server, "/people"))).await;
     desk.knows(50).await;
+    desk.close().await;
+}
+
+/// Every answer of apache2 names the next nonce here, a file has its ETag, and the file is unchanged most of the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_behind_a_real_server_with_digest_is_read_once_for_each_change() {
+    let web = Web::apache("gw", "sesame", 20, 1);
+    let write = |count: usize| {
+        let rows: Vec<String> = (0..count).map(|n| format!("{n},E-{n}\n")).collect();
+        let aside = web.dir.path().join("aside");
+        std::fs::write(&aside, format!("pin,id\n{}", rows.concat())).unwrap();
+        std::fs::set_permissions(&aside, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::fs::rename(aside, web.dir.path().join("htdocs/people.csv")).unwrap();
+    };
+    let key = web.dir.path().join("key");
+    std::fs::write(&key, "sesame").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    write(10);
+    let text = format!(
+        "url = \"http://127.0.0.1:{}/people.csv\"\nformat = \"csv\"\nperson = \"pin\"\nexternal_id = \"id\"\n\
+         auth = {{ type = \"digest\", user = \"gw\", password = {{ file = \"{}\" }} }}\n",
+        web.port,
+        key.display()
+    );
+    let desk = Desk::open(&text).await;
+    let asked = |status: &str| {
+        let log = std::fs::read_to_string(web.dir.path().join("access.log")).unwrap_or_default();
+        log.lines().filter(|line| line.starts_with(status)).count()
+    };
+    for (round, count) in [10, 12].into_iter().enumerate() {
+        write(count);
+        desk.knows(count).await;
+        let before = asked("304");
+        eventually("it is looked at again and again", DEADLINE, || asked("304") >= before + 2);
+        // The first of all is written twice, and may have been read twice.
+        assert!((round + 1..=round + 2).contains(&asked("200")), "{} times read", asked("200"));
+    }
+    assert_eq!(asked("401"), 1, "one challenge was enough");
     desk.close().await;
 }
 

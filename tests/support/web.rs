@@ -67,7 +67,7 @@ impl Web {
         let user = if as_root() { "User www-data\nGroup www-data\n" } else { "" };
         let config = format!(
             "ServerRoot {at}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {at}/pid\nErrorLog {at}/error.log\n\
-             DefaultRuntimeDir {at}\nMutex file:{at} default\n{}{user}DocumentRoot {at}/htdocs\n\
+             DefaultRuntimeDir {at}\nCustomLog {at}/access.log %>s\nMutex file:{at} default\n{}{user}DocumentRoot {at}/htdocs\n\
              <Location \"/\">\nAuthType Digest\nAuthName \"{REALM}\"\nAuthDigestProvider file\nAuthUserFile {at}/users\n\
              AuthDigestNonceLifetime {nonce_life}\nRequire valid-user\n</Location>\n\
              ProxyPass \"/api\" \"http://127.0.0.1:{behind}/api\"\n",
