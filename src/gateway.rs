@@ -9,6 +9,8 @@
 
 mod beat;
 
+mod credentials;
+
 mod house;
 
 mod start;
@@ -110,6 +112,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
+    keepers.spawn(credentials::watch(Arc::clone(&parts)));
     start::directory(&parts, &mut keepers)?;
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
     tracing::info!(count = parts.config.terminals.len(), "gateway started");

@@ -37,6 +37,7 @@ pub use self::place::Placement;
 use super::exchange::{self, Answer, Draft, Wire};
 
 use crate::deliver::{Error, Outcome};
+use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
 /// A clock that differs from the server's by more than this breaks signatures at common vendors (they allow five minutes
@@ -219,6 +220,13 @@ impl Authority {
             format!("this gateway's clock is {apart} s {side} the server's, which breaks the signature: set the clock")
         })
     }
+}
+
+/// When a JSON Web Token ends (`exp`, RFC 7519 §4.1.4), if this is one. It is not verified: the server does that.
+pub(super) fn token_end(token: &str) -> Option<UtcMicros> {
+    let claims = jwt::claims(token)?;
+    let seconds = claims.get("exp")?.as_f64().filter(|seconds| (0.0..4e12).contains(seconds))?;
+    Some(UtcMicros((seconds * 1e6) as i64))
 }
 
 #[cfg(test)]

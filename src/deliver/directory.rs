@@ -32,6 +32,7 @@ pub use self::database::Database;
 pub use self::fetch::Fetcher;
 pub use self::http::Http;
 pub use self::paging::Paging;
+use super::expiry::Expiry;
 use crate::event::UtcMicros;
 use crate::journal::{DirectoryEntry, Journal, Record};
 
@@ -131,6 +132,8 @@ pub struct Health {
     pub refreshed: Option<UtcMicros>,
     /// Why it is not refreshed, and what to do.
     pub error: Option<String>,
+    /// What ends first of that by which its source knows us.
+    pub expiry: Option<Expiry>,
 }
 
 impl Directory {
@@ -159,6 +162,11 @@ impl Directory {
     pub fn health(&self) -> Health {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Health { count: self.len(), ..health }
+    }
+
+    /// Notes what ends first of that by which the source knows us.
+    pub fn expires(&self, expiry: Option<Expiry>) {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).expiry = expiry;
     }
 
     /// The source was taken over, or is as it was then; answers whether there was something to complain of.

@@ -17,6 +17,8 @@ pub mod directory;
 
 mod exchange;
 
+pub mod expiry;
+
 pub mod filter;
 
 pub mod heartbeat;
@@ -297,6 +299,8 @@ pub struct RelayStatus {
     pub last_delivery: Option<crate::event::UtcMicros>,
     /// Events since the start of which the sink already held another content under the same id.
     pub conflicts: u64,
+    /// What ends first of that by which the sink knows us.
+    pub expiry: Option<expiry::Expiry>,
 }
 
 /// A shared board on which relays write how they are and from which `status` reads.
