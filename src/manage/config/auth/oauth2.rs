@@ -65,7 +65,9 @@ pub(super) fn oauth2(auth: &Reader<'_>) -> Option<OAuth2> {
         }
         Asked::Jwt => Some(Grant::JwtBearer),
     };
-    let assertion = match (asserts, auth.get("assertion")) {
+    // Not asked for where nothing sends it: it is no key of the other grants.
+    let there = auth.entries().any(|(name, ..)| name == "assertion");
+    let assertion = match (asserts, if asserts || there { auth.get("assertion") } else { None }) {
         (true, None) => {
             auth.missing("assertion", ASSERTION);
             None
