@@ -37,7 +37,9 @@ fn url(server: &VendorApi, path: &str) -> String {
 
 fn page(records: &[Value], more: Value) -> Reply {
     let mut document = json!({ "data": records });
-    document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let (Some(document), Value::Object(more)) = (document.as_object_mut(), more) {
+        document.extend(more);
+    }
     Reply::new(200, document.to_string(), 0)
 }
 
