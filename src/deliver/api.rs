@@ -32,7 +32,7 @@ use super::auth::Authority;
 pub use super::auth::{self, Auth};
 pub use super::exchange::PemSource;
 use super::exchange::{self, Answer, Draft, Fault, Wire};
-use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
+use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard, Verdict};
 use crate::clock::Clock;
 use crate::event::json;
 use crate::journal::Record;
@@ -122,6 +122,9 @@ pub struct Api {
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
+    /// Where to say until when the server knows us, and what was said there last.
+    board: StatusBoard,
+    known_until: Option<crate::event::UtcMicros>,
     /// What the server has shown to be too much (413), smaller than the configured batch from then on.
     rows: usize,
     /// Answers in a row that proved nothing.
@@ -149,7 +152,15 @@ impl Api {
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
         let wire = Wire { client, clock };
-        Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
+        let (board, name) = (StatusBoard::default(), name.to_owned());
+        Ok(Self { name, url, mapper, wire, headers, authority, board, known_until: None, rows, config, unreadable: 0 })
+    }
+
+    /// Says on this board until when the server knows us.
+    #[must_use]
+    pub fn with_board(mut self, board: StatusBoard) -> Self {
+        self.board = board;
+        self
     }
 
     /// First 8 bytes of SHA-256 over what decides what is sent and what answers mean, hex.
@@ -204,6 +215,10 @@ impl Api {
             draft.headers.remove(CONTENT_TYPE);
         }
         self.authority.sign(&self.wire, &mut draft).await.map_err(|outcome| Fault { outcome, left: false })?;
+        let until = self.authority.ends();
+        if std::mem::replace(&mut self.known_until, until) != until {
+            self.board.update(&self.name, |status| status.refresh_token_until = until);
+        }
         let reply = self.wire.exchange(draft, sent).await?;
         self.authority.heard(&reply);
         Ok(reply)

@@ -184,6 +184,14 @@ impl Authority {
         }
     }
 
+    /// When what a person gave us ends, as the server has said.
+    pub(super) fn ends(&self) -> Option<UtcMicros> {
+        match self {
+            Self::OAuth2(oauth2) => oauth2.ends,
+            _ => None,
+        }
+    }
+
     /// After an answer that says that we are not known: reads the secrets again, answers its challenge, or fetches another
     /// token. True if there is anything new to be tried.
     pub(super) async fn renew(&mut self, wire: &Wire, reply: &Answer) -> Result<bool, Outcome> {

@@ -35,9 +35,12 @@ pub(super) async fn watch(parts: Arc<Parts>) {
             continue;
         }
         wait = EVERY;
+        let relays = parts.gateway.relays.read();
         for sink in &parts.config.sinks {
+            let told = relays.iter().find(|relay| relay.name == sink.name).and_then(|relay| relay.refresh_token_until);
+            let told = told.map(|at| Expiry { what: "the refresh token".to_owned(), at });
             let declared = declared(&parts, |expiring| expiring == Some(&sink.name));
-            let first = first(expiry::of_sink(&sink.kind).into_iter().chain(declared));
+            let first = first(expiry::of_sink(&sink.kind).into_iter().chain(declared).chain(told));
             say(&mut said, &sink.name, first.as_ref(), now.wall);
             parts.gateway.relays.update(&sink.name, |status| status.expiry = first);
         }

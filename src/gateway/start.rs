@@ -20,7 +20,10 @@ pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Resu
         match config.kind.clone() {
             Kind::Api(api) => {
                 let clock = parts.clock.clone();
-                let make = move |name: &str| Api::new(name, api.clone(), clock.clone());
+                let board = parts.gateway.relays.clone();
+                let make = move |name: &str| {
+                    Api::new(name, api.clone(), clock.clone()).map(|sink| sink.with_board(board.clone()))
+                };
                 make(&config.name).map_err(failed)?;
                 keep(parts, relays, config, make);
             }

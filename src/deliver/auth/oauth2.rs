@@ -85,6 +85,8 @@ pub(in crate::deliver) struct OAuthState {
     /// A refresh token that could not be written down yet, and the one that it descends from.
     unsaved: Option<(SecretString, SecretString)>,
     random: fastrand::Rng,
+    /// When the refresh token ends, where the server says so.
+    pub(super) ends: Option<UtcMicros>,
     /// What was sent, to be masked.
     sent: Vec<SecretString>,
 }
@@ -99,6 +101,7 @@ impl OAuthState {
             keeper: Keeper::default(),
             unsaved: None,
             random: fastrand::Rng::new(),
+            ends: None,
             sent: Vec::new(),
         })
     }
@@ -157,6 +160,9 @@ impl OAuthState {
         {
             self.unsaved = Some((first, SecretString::from(next)));
             self.save()?;
+        }
+        if matches!(self.config.grant, Grant::RefreshToken { .. }) {
+            self.ends = refresh_end(&document, now);
         }
         let life = token::life(&Life::Relative("/expires_in".to_owned()), &document, &reply, now);
         self.keeper.keep(access, life.or(self.config.lifetime), Instant::now());
@@ -239,4 +245,11 @@ impl OAuthState {
         let body = Bytes::from(body.join("&"));
         Ok((Draft { method: reqwest::Method::POST, url: self.url.clone(), headers, body }, refresh))
     }
+}
+
+/// When the refresh token ends; no standard names it, these two are common. 0 says that it does not end.
+fn refresh_end(document: &Value, now: UtcMicros) -> Option<UtcMicros> {
+    let names = ["/refresh_expires_in", "/refresh_token_expires_in"];
+    let life = names.iter().find_map(|name| document.pointer(name)?.as_i64()).filter(|seconds| *seconds > 0)?;
+    Some(UtcMicros(now.0.saturating_add(life.saturating_mul(1_000_000))))
 }

@@ -10,13 +10,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Directory, Error, Fetcher, keys};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::deliver::UNKNOWN_WORKER;
 use crate::deliver::filter::NOT_IN_DIRECTORY;
 use crate::journal::{self, DirectoryEntry, Journal, Record, Seq};
 
-/// A source that wants to be left alone for longer is asked again all the same.
-const LONGEST_WISH: Duration = Duration::from_secs(86_400);
+/// How often events are looked at that a relay may have set aside by what it knew before; not slower than the source.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// A source that fails is asked again after this time at the latest, or after `refresh`.
+const SLOWEST: Duration = Duration::from_secs(300);
 
 /// What a directory needs besides its source.
 #[derive(Clone)]
@@ -33,23 +37,28 @@ pub struct Context {
 
 /// Refreshes until `shutdown`.
 pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown: CancellationToken) {
-    let mut ticks = interval(config.refresh);
+    let mut due = Instant::now();
+    let mut ticks = interval(config.refresh.min(RELEASE));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut learned, mut not_before) = (HashSet::new(), Instant::now());
+    let mut learned = HashSet::new();
+    // A server that is away, or refuses our credential, is asked less and less often.
+    let mut backoff = Backoff::new(config.refresh, config.refresh.max(SLOWEST));
     // What is wrong with the source's content, as long as it stays what it is; and how often there was something to say.
     let (mut refusal, mut complaints) = (None::<String>, 0_u64);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
+        let tick = tokio::select! {
+            tick = ticks.tick() => tick,
             () = shutdown.cancelled() => return,
-        }
-        if not_before <= Instant::now() {
+        };
+        if tick >= due {
+            due = tick + config.refresh;
             let taken = tokio::select! {
                 taken = take(&mut source, &config, &context) => taken,
                 () = shutdown.cancelled() => return,
             };
             match taken {
                 Ok(new) => {
+                    backoff.reset();
                     if new.is_some() {
                         source.settle();
                         refusal = None;
@@ -71,10 +80,10 @@ pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown
                     let text = error.to_string();
                     complain(&context.directory, &text);
                     match error {
-                        Failed::Source(Error::Away { after: Some(after), .. }) => {
-                            not_before = Instant::now() + after.min(LONGEST_WISH);
+                        Failed::Source(Error::Away { after, .. }) => {
+                            due = Instant::now() + config.refresh.max(backoff.next(after));
                         }
-                        Failed::Source(Error::Io(..) | Error::Away { .. }) | Failed::Journal(_) => {}
+                        Failed::Source(Error::Io(..)) | Failed::Journal(_) => {}
                         // What was refused for its content is read again once it is another one.
                         Failed::Source(_) => {
                             source.settle();
