@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use serde_json::Value;
-use support::{Behaviour, DEADLINE, Gateway, VendorApi, eventually, find_program, free_port, tempdir};
+use support::{Behaviour, DEADLINE, Gateway, Reply, VendorApi, eventually, find_program, free_port, tempdir};
 
 /// Seconds from now, as a JSON Web Token that nobody signed.
 fn token(days: i64) -> String {
@@ -46,7 +46,14 @@ fn certificate(dir: &Path, days: &str) {
 
 #[test]
 fn a_credential_that_ends_soon_or_has_ended_is_said_per_sink() {
-    let vendor = VendorApi::start(Behaviour::Ok);
+    let vendor = VendorApi::start(Behaviour::Custom(std::sync::Arc::new(|request| match request.path.as_str() {
+        "/token" => {
+            let token =
+                r#"{"access_token":"a","expires_in":3600,"refresh_token":"sesame-2","refresh_expires_in":180000}"#;
+            Reply::new(200, token, 0)
+        }
+        _ => Reply::ok(),
+    })));
     let (dir, port) = (tempdir(), free_port());
     let at = dir.path().display();
     certificate(dir.path(), "5");
@@ -70,6 +77,15 @@ fn a_credential_that_ends_soon_or_has_ended_is_said_per_sink() {
         sink("mutual", &mutual),
         sink("declared", &bearer("plain", ", expires = \"2020-02-29\"")),
         sink("unknown", &bearer("plain", "")),
+        sink(
+            "refreshed",
+            &format!(
+                "auth = {{ type = \"oauth2\", url = \"http://127.0.0.1:{}/token\", client_id = \"gw\", \
+                 grant = \"refresh_token\", refresh_token = {{ file = \"{at}/plain\" }}, \
+                 state_file = \"{at}/refreshed.token\" }}",
+                vendor.port
+            ),
+        ),
         format!(
             "[directory]\nurl = \"{}\"\nperson = \"/pin\"\nexternal_id = \"/id\"\n{}\n",
             vendor.url(),
@@ -103,8 +119,14 @@ fn a_credential_that_ends_soon_or_has_ended_is_said_per_sink() {
     for words in ["ends in 9 days", "the client certificate ends in 4 days", "sink[5].auth.token has ended"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
+    gateway.play_yard(port, 3, 7, &[]);
+    eventually("the server says when the refresh token ends", DEADLINE, || !said("refreshed").is_null());
+    assert_eq!(
+        (&said("refreshed")["what"], &said("refreshed")["state"]),
+        (&"the refresh token".into(), &"soon".into())
+    );
     let log = gateway.log();
     assert_eq!(log.matches("a credential has ended").count(), 2, "{log}");
-    assert_eq!(log.matches("a credential ends soon").count(), 3, "{log}");
+    assert_eq!(log.matches("a credential ends soon").count(), 4, "{log}");
     assert!(!log.contains("eyJ") && !log.contains("sesame"), "{log}");
 }

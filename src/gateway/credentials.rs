@@ -16,26 +16,32 @@ use crate::event::UtcMicros;
 /// How often secrets are looked at; a renewed one is seen that soon. While the clock is not right, `SOON`.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// How often whether the clock is right.
+/// How often whether the clock is right, and whether a server has said something new.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Watches until it is dropped.
 pub(super) async fn watch(parts: Arc<Parts>) {
     let mut ticks = interval(SOON);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut said, mut wait) = (HashMap::new(), Duration::ZERO);
+    let (mut said, mut wait, mut heard) = (HashMap::new(), Duration::ZERO, Vec::new());
     loop {
         ticks.tick().await;
         let now = parts.clock.now();
-        if let (Some(left), true) = (wait.checked_sub(SOON), now.synchronised) {
-            wait = left;
-            continue;
-        }
         if !now.synchronised {
             continue;
         }
-        wait = EVERY;
         let relays = parts.gateway.relays.read();
+        // What a server says of its tokens is news at once.
+        let told: Vec<_> = relays.iter().filter_map(|relay| relay.refresh_token_until).collect();
+        let news = told != heard;
+        heard = told;
+        match wait.checked_sub(SOON) {
+            Some(left) if !news => {
+                wait = left;
+                continue;
+            }
+            _ => wait = EVERY,
+        }
         for sink in &parts.config.sinks {
             let told = relays.iter().find(|relay| relay.name == sink.name).and_then(|relay| relay.refresh_token_until);
             let told = told.map(|at| Expiry { what: "the refresh token".to_owned(), at });
