@@ -28,6 +28,9 @@ mod digest;
 #[path = "sinks/doubt.rs"]
 mod doubt;
 
+#[path = "sinks/forward.rs"]
+mod forward;
+
 #[path = "sinks/large_batches.rs"]
 mod large_batches;
 

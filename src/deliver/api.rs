@@ -30,8 +30,8 @@ use self::follow::{Lookup, Poll};
 use self::request::{Mapper, Outgoing, Refusal};
 use super::auth::Authority;
 pub use super::auth::{self, Auth};
-pub use super::exchange::PemSource;
 use super::exchange::{self, Answer, Draft, Fault, Wire};
+pub use super::exchange::{ForwardProxy, PemSource};
 use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard, Verdict};
 use crate::clock::Clock;
 use crate::event::json;
@@ -68,6 +68,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// A certificate of ours and its key, for servers that want to see one.
     pub client: Option<(PemSource, SecretSource)>,
+    /// The proxy on the way; none is taken from the environment.
+    pub proxy: Option<ForwardProxy>,
     /// What answers mean; nothing declared: as the plain default sink has it.
     pub answers: Rules,
     /// The keys about answers as they are written, in one text; only a part of the revision.
@@ -103,6 +105,7 @@ impl Default for Config {
             map: None,
             map_correction: None,
             client: None,
+            proxy: None,
             answers: Rules::default(),
             answers_written: String::new(),
             poll: None,
@@ -142,7 +145,13 @@ impl Api {
             return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
         }
         let mapper = mapper(&config, &url)?;
-        let client = exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
+        let client = exchange::client(
+            config.timeout,
+            config.tls,
+            config.ca_file.as_deref(),
+            config.client.as_ref(),
+            config.proxy.as_ref(),
+        )?;
         let mut headers = HeaderMap::new();
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());

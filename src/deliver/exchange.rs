@@ -80,13 +80,35 @@ impl PemSource {
     }
 }
 
-/// Builds a client; opens no connection and reads no secret but the key of a client certificate. `timeout` is that of a
-/// request, connect to last byte.
+/// A proxy that requests go through. What is encrypted passes it unread (`CONNECT`, RFC 9110 §9.3.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardProxy {
+    /// Where it is.
+    pub url: String,
+    /// User and password, where it wants them (basic).
+    pub login: Option<(String, SecretSource)>,
+}
+
+impl ForwardProxy {
+    fn open(&self) -> Result<reqwest::Proxy, Error> {
+        use secrecy::ExposeSecret as _;
+        let failed = |e: reqwest::Error| Error::Address(format!("proxy cannot be used: {}", e.without_url()));
+        let proxy = reqwest::Proxy::all(&self.url).map_err(failed)?;
+        Ok(match &self.login {
+            Some((user, password)) => proxy.basic_auth(user, password.read()?.expose_secret()),
+            None => proxy,
+        })
+    }
+}
+
+/// Builds a client; opens no connection and reads no secret but the key of a client certificate and a proxy's password.
+/// `timeout` is that of a request, connect to last byte.
 pub(super) fn client(
     timeout: Duration,
     tls: TlsMode,
     ca_file: Option<&Path>,
     identity: Option<&(PemSource, SecretSource)>,
+    proxy: Option<&ForwardProxy>,
 ) -> Result<reqwest::Client, Error> {
     use secrecy::ExposeSecret as _;
     let identity = match identity {
@@ -97,10 +119,14 @@ pub(super) fn client(
         None => None,
     };
     let tls = crate::tls::client_config_as(tls, ca_file, identity)?;
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder().no_proxy();
+    let builder = match proxy {
+        Some(proxy) => builder.proxy(proxy.open()?),
+        None => builder,
+    };
+    builder
         // Checked by type: our rustls and reqwest's must be the same release.
         .tls_backend_preconfigured((*tls).clone())
-        .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(CONNECT_TIMEOUT)

@@ -21,6 +21,7 @@ mod mapping;
 mod plain;
 mod presets;
 mod problem;
+mod proxy;
 mod reader;
 mod request;
 mod secrets;

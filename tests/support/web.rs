@@ -79,6 +79,41 @@ impl Web {
         start(command, port, dir)
     }
 
+    /// apache2 as a forward proxy to this machine that knows one user.
+    pub fn forward_proxy(user: &str, password: &str, tunnels_to: u16) -> Self {
+        use base64::Engine as _;
+        let (dir, port) = (place(), free_port());
+        let at = dir.path().display();
+        let sha1 = <sha1::Sha1 as sha1::Digest>::digest(password);
+        let hash = base64::engine::general_purpose::STANDARD.encode(sha1);
+        write(dir.path(), "users", &format!("{user}:{{SHA}}{hash}\n"));
+        let modules = [
+            "mpm_event",
+            "authn_core",
+            "authn_file",
+            "authz_core",
+            "authz_user",
+            "auth_basic",
+            "proxy",
+            "proxy_http",
+            "proxy_connect",
+        ]
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
+        let user = if as_root() { "User www-data\nGroup www-data\n" } else { "" };
+        let config = format!(
+            "ServerRoot {at}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {at}/pid\nErrorLog {at}/error.log\n\
+             DefaultRuntimeDir {at}\nCustomLog {at}/access.log \"%m %>s\"\nMutex file:{at} default\n{}{user}\
+             DocumentRoot {at}/htdocs\nProxyRequests On\nProxyVia On\nAllowCONNECT {tunnels_to}\n\
+             <Proxy \"*\">\nAuthType Basic\nAuthName \"proxy\"\nAuthBasicProvider file\nAuthUserFile {at}/users\n\
+             Require valid-user\n</Proxy>\n",
+            modules.concat()
+        );
+        write(dir.path(), "apache.conf", &config);
+        let mut command = Command::new(find_program("apache2", &[]));
+        command.arg("-X").arg("-f").arg(dir.path().join("apache.conf"));
+        start(command, port, dir)
+    }
+
     /// lighttpd with `behind` (a port) at `/`.
     pub fn lighttpd(user: &str, password: &str, behind: u16) -> Self {
         let (dir, port) = (place(), free_port());

@@ -17,7 +17,7 @@ use super::people::{People, unfit};
 use super::{Error, Fields, csv, json};
 use crate::clock::Clock;
 use crate::deliver::auth::{Auth, Authority};
-use crate::deliver::exchange::{self, Answer, Draft, PemSource, Wire};
+use crate::deliver::exchange::{self, Answer, Draft, ForwardProxy, PemSource, Wire};
 use crate::deliver::{self, Outcome};
 use crate::journal::DirectoryEntry;
 use crate::secret::SecretSource;
@@ -52,6 +52,8 @@ pub struct Http {
     pub ca_file: Option<PathBuf>,
     /// A certificate of ours and its key.
     pub client: Option<(PemSource, SecretSource)>,
+    /// The proxy on the way.
+    pub proxy: Option<ForwardProxy>,
     /// What a page is.
     pub format: Format,
     /// JSON pointer to the array; empty: the document itself.
@@ -94,7 +96,13 @@ impl Endpoint {
     pub(super) fn new(config: Http, clock: Clock) -> Result<Self, deliver::Error> {
         let url = Url::parse(&config.url)
             .map_err(|e| deliver::Error::Address(format!("url in [directory] is not a URL: {e}")))?;
-        let client = exchange::client(config.timeout, config.tls, config.ca_file.as_deref(), config.client.as_ref())?;
+        let client = exchange::client(
+            config.timeout,
+            config.tls,
+            config.ca_file.as_deref(),
+            config.client.as_ref(),
+            config.proxy.as_ref(),
+        )?;
         let mut headers = HeaderMap::new();
         let accept = if config.format == Format::Csv { "text/csv" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));

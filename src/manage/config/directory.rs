@@ -32,7 +32,7 @@ enum Shape {
 
 /// Keys that belong to one kind of source, for whoever writes them beside another.
 const ONLY_FILE: &[&str] = &["file"];
-const ONLY_HTTP: &[&str] = &["auth", "headers", "format", "paging", "client_cert", "client_key"];
+const ONLY_HTTP: &[&str] = &["auth", "headers", "format", "paging", "client_cert", "client_key", "proxy"];
 const ONLY_SERVER: &[&str] = &["url", "tls", "ca_file", "timeout_seconds"];
 const ONLY_DATABASE: &[&str] = &["query", "password"];
 

@@ -11,7 +11,7 @@ use crate::manage::config::answers::is_pointer;
 use crate::manage::config::brokers::missing_file;
 use crate::manage::config::reader::{Reader, one_of};
 use crate::manage::config::sinks::{api_tls, headers, timeout};
-use crate::manage::config::{TLS_WORDS, auth};
+use crate::manage::config::{TLS_WORDS, auth, proxy};
 
 const POINTER: &str = "a JSON pointer, for example \"/next\"";
 
@@ -29,6 +29,7 @@ pub(super) fn http(reader: &Reader<'_>) -> (Option<Source>, Shape) {
     let tls = reader.word("tls", TLS_WORDS);
     let headers = headers(reader);
     let (auth, client) = (shown(reader), auth::client(reader));
+    let proxy = proxy::proxy(reader);
     let client_fails = client.is_none() && reader.get("client_cert").is_some();
     let source = (|| {
         let node = reader.get("url")?;
@@ -55,7 +56,19 @@ pub(super) fn http(reader: &Reader<'_>) -> (Option<Source>, Shape) {
             return None;
         }
         let url = text.to_owned();
-        Some(Http { url, auth: auth?, headers, timeout, tls, ca_file, client, format, records, paging: paging? })
+        Some(Http {
+            url,
+            auth: auth?,
+            headers,
+            timeout,
+            tls,
+            ca_file,
+            client,
+            proxy: proxy?,
+            format,
+            records,
+            paging: paging?,
+        })
     })();
     (source.map(|http| Source::Http(Box::new(http))), if json { Shape::Json } else { Shape::Csv })
 }
