@@ -160,7 +160,7 @@ impl Api {
         }
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
-        let wire = Wire { client, clock };
+        let wire = Wire { client, clock, proxied: config.proxy.is_some() };
         let (board, name) = (StatusBoard::default(), name.to_owned());
         Ok(Self { name, url, mapper, wire, headers, authority, board, known_until: None, rows, config, unreadable: 0 })
     }

@@ -217,17 +217,19 @@ impl Authority {
 
     /// What to say besides where a signature was not accepted and the two clocks differ.
     pub(super) fn skew(&self, wire: &Wire, reply: &Answer) -> Option<String> {
-        if !matches!(self, Self::Hmac(_)) {
-            return None;
-        }
-        let theirs = reply.date.as_deref().and_then(exchange::http_date)?;
-        let ours = wire.clock.now().wall.0;
-        let apart = Duration::from_micros(theirs.abs_diff(ours)).as_secs();
-        let side = if ours < theirs { "behind" } else { "ahead of" };
-        (apart > SKEW).then(|| {
-            format!("this gateway's clock is {apart} s {side} the server's, which breaks the signature: set the clock")
-        })
+        if matches!(self, Self::Hmac(_)) { skew(wire, reply) } else { None }
     }
+}
+
+/// How far our clock is from the server's, where that breaks what we sign.
+fn skew(wire: &Wire, reply: &Answer) -> Option<String> {
+    let theirs = reply.date.as_deref().and_then(exchange::http_date)?;
+    let ours = wire.clock.now().wall.0;
+    let apart = Duration::from_micros(theirs.abs_diff(ours)).as_secs();
+    let side = if ours < theirs { "behind" } else { "ahead of" };
+    (apart > SKEW).then(|| {
+        format!("this gateway's clock is {apart} s {side} the server's, which breaks the signature: set the clock")
+    })
 }
 
 /// When a JSON Web Token ends (`exp`, RFC 7519 §4.1.4), if this is one. It is not verified: the server does that.

@@ -145,6 +145,8 @@ pub(super) fn client(
 pub(super) struct Wire {
     pub(super) client: reqwest::Client,
     pub(super) clock: Clock,
+    /// A proxy is on the way.
+    pub(super) proxied: bool,
 }
 
 impl Wire {
@@ -203,6 +205,8 @@ impl Wire {
             if error.is_connect() { "no connection in time" } else { "no answer in time" }
         } else if error.is_dns() {
             "the host name of the sink cannot be resolved"
+        } else if error.is_connect() && self.proxied {
+            "no connection through the proxy (check its address and password, and that it is on)"
         } else if error.is_connect() {
             "no connection"
         } else {

@@ -3,11 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use portero::deliver::{Outcome, api};
 
 use crate::answers::configured;
-use crate::support::{Process, find_program};
+use crate::support::{Behaviour, Process, Reply, VendorApi, find_program};
 use crate::world::{World, record, send};
 
 /// The server, and its port.
@@ -98,4 +99,17 @@ async fn a_wrong_key_is_refused_and_one_that_is_no_key_is_named() {
         let Outcome::Blocked { reason } = &outcome else { panic!("{outcome:?}") };
         assert!(reason.contains(words) && !reason.contains("another one"), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_breaks_an_assertion_is_named() {
+    let world = World::new().await;
+    std::fs::write(world.dir.path().join("shared"), "a secret of more than thirty-two bytes").unwrap();
+    private(world.dir.path(), "shared");
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(|_| {
+        Reply::new(400, r#"{"error":"invalid_grant"}"#, 0).header("date", "Sun, 06 Nov 2033 08:49:37 GMT")
+    })));
+    let mut sink = sink(&world, vendor.port, BEARER, "HS256", "shared");
+    let outcome = send(&mut sink, &[record(1, world.event(None))]).await;
+    assert!(matches!(&outcome, Outcome::Blocked { reason } if reason.contains("clock is")), "{outcome:?}");
 }

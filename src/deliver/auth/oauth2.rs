@@ -147,8 +147,14 @@ impl OAuthState {
         let now = wire.clock.now().wall;
         let (draft, refresh) = self.draft(now).map_err(|reason| Outcome::Blocked { reason })?;
         let reply = wire.exchange(draft, 0).await.map_err(token::unreachable)?;
-        if let Some(outcome) = token::refused(&reply, now) {
-            return Err(outcome);
+        match token::refused(&reply, now) {
+            // An assertion is good for minutes: a clock that is wrong ends it before it is made, or long after.
+            Some(Outcome::Blocked { reason }) if self.config.assertion.is_some() => {
+                let skew = super::skew(wire, &reply).map(|skew| format!("; {skew}")).unwrap_or_default();
+                return Err(Outcome::Blocked { reason: format!("{reason}{skew}") });
+            }
+            Some(outcome) => return Err(outcome),
+            None => {}
         }
         let document: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         let text = |key: &str| document.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());

@@ -112,7 +112,7 @@ impl Endpoint {
             headers.insert(name, HeaderValue::from_str(value).map_err(|_| failed())?);
         }
         let authority = Authority::new(config.auth.clone())?;
-        Ok(Self { url, wire: Wire { client, clock }, headers, authority, config })
+        Ok(Self { url, wire: Wire { client, clock, proxied: config.proxy.is_some() }, headers, authority, config })
     }
 
     /// Reads every page; `None` if none has changed since `seen`.
