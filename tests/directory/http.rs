@@ -152,6 +152,7 @@ async fn whatever_goes_wrong_leaves_the_old_directory_and_is_said() {
         (second(Reply::new(200, "{\"data\":[{\"pin\":1,", 0)), "not valid JSON"),
         (second(Reply::new(200, "{}", 0)), "no array at records"),
         (second(Reply::new(204, "", 0)), "answered 204"),
+        (second(Reply::new(200, " ".repeat(33 << 20), 0)), "a page of more than"),
         (first(Reply::new(302, "", 0).header("location", "/elsewhere")), "redirect"),
         (first(Reply::refuse(401)), "renew the one"),
         (first(page(&slice(7, 0, 7), json!({}))), "7 people where 10 are known"),

@@ -238,4 +238,42 @@ mod tests {
         let url = Url::parse("https://a.example/p?page=7&page_size=100&q=a%20b").expect("a URL");
         assert_eq!(with(&url, "page", "2").as_str(), "https://a.example/p?page_size=100&q=a+b&page=2");
     }
+
+    #[test]
+    fn pages_without_end_and_pages_that_repeat_are_refused() {
+        let base = Url::parse("https://a.example/p").expect("a URL");
+        let headers = HeaderMap::new();
+        let found = |next: &str| Found { records: 5, others: vec![Some(Value::from(next))] };
+        let cursor = Paging::Cursor { pointer: "/next".to_owned(), name: "c".to_owned() };
+        let (mut walk, mut at) = Walk::new(Some(&cursor), &base);
+        let mut error = None;
+        for n in 0..=MOST_PAGES {
+            match walk.next(&at, &headers, b"", &found(&n.to_string())) {
+                Ok(next) => at = next.expect("another page"),
+                Err(e) => {
+                    error = Some((n, e.to_string()));
+                    break;
+                }
+            }
+        }
+        let (n, error) = error.expect("refused");
+        assert!(n == MOST_PAGES - 1 && error.contains("more than 10000 pages"), "{n}: {error}");
+
+        let page = Paging::Page { name: "page".to_owned(), first: 1, total: None };
+        let (mut walk, at) = Walk::new(Some(&page), &base);
+        assert_eq!(at.as_str(), "https://a.example/p?page=1");
+        let records = Found { records: 5, others: Vec::new() };
+        let next = walk.next(&at, &headers, b"same", &records).expect("a page").expect("another page");
+        assert_eq!(next.as_str(), "https://a.example/p?page=2");
+        let error = walk.next(&next, &headers, b"same", &records).expect_err("refused").to_string();
+        assert!(error.contains("two pages in a row are the same"), "{error}");
+
+        let counted = Paging::Offset { name: "from".to_owned(), first: 0, total: Some("/count".to_owned()) };
+        let (mut walk, at) = Walk::new(Some(&counted), &base);
+        let total = |records| Found { records, others: vec![Some(Value::from(12))] };
+        let next = walk.next(&at, &headers, b"1", &total(5)).expect("a page").expect("another page");
+        assert_eq!(next.as_str(), "https://a.example/p?from=5");
+        let error = walk.next(&next, &headers, b"2", &total(0)).expect_err("refused").to_string();
+        assert!(error.contains("only 5 of 12 records came"), "{error}");
+    }
 }

@@ -99,3 +99,22 @@ impl<'c> People<'c> {
 pub(super) fn unfit(what: impl Into<String>) -> Error {
     Error::Unfit(what.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_never_more_people_than_memory_is_meant_for() {
+        let fields = Fields { person: None, card: None, external_id: String::new(), name: None };
+        let mut people = People::new(&fields);
+        for n in 0..MOST {
+            assert_eq!(people.add(Some(&n.to_string()), None, Some("E"), None), Ok(()));
+        }
+        assert_eq!(people.add(Some("7"), None, Some(" E "), None), Ok(()), "again the same");
+        assert_eq!(people.add(None, None, Some("E-2"), None), Ok(()), "nobody");
+        assert_eq!(people.add(Some("x"), None, None, None), Ok(()), "no id");
+        assert_eq!(people.add(Some(&"1".repeat(201)), None, Some("E"), None), Ok(()), "no number");
+        assert!(people.add(Some("one more"), None, Some("E"), None).is_err());
+    }
+}
