@@ -9,6 +9,8 @@
 
 mod beat;
 
+mod credentials;
+
 mod house;
 
 mod start;
@@ -49,6 +51,9 @@ pub enum Error {
         /// Why.
         source: deliver::Error,
     },
+    /// The settings of the worker directory can't work, whatever the network does.
+    #[error("[directory]: {0}")]
+    Directory(deliver::Error),
     /// The journal's writer has ended while the gateway ran: nothing can be confirmed any more.
     #[error("the journal's writer has stopped; look above for the disk's error, then start again")]
     JournalLost,
@@ -86,7 +91,9 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
     let clock = Clock::new(config.clock.clone());
     let journal = Journal::open(&config.journal, clock.clone())?;
+    let people = if config.directory.is_some() { Some(Directory::load(&journal).await?) } else { None };
     let gateway = Gateway {
+        directory: people.clone(),
         identity: Arc::new(config.identity.clone()),
         started: clock.now(),
         clock: clock.clone(),
@@ -94,7 +101,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
         relays: StatusBoard::default(),
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
-    let directory = if config.directory.is_some() { Directory::load(&journal).await? } else { Directory::default() };
+    let directory = people.unwrap_or_default();
     let parts = Arc::new(Parts { config, clock, journal, directory, gateway, inflow, outflow });
     let mut relays = JoinSet::new();
     let mut links = JoinSet::new();
@@ -105,7 +112,8 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
-    start::directory(&parts, &mut keepers);
+    keepers.spawn(credentials::watch(Arc::clone(&parts)));
+    start::directory(&parts, &mut keepers)?;
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
     tracing::info!(count = parts.config.terminals.len(), "gateway started");
     service::ready();

@@ -5,6 +5,13 @@
 
 mod support;
 
+#[path = "directory/database.rs"]
+mod database;
+#[path = "directory/desk.rs"]
+mod desk;
+#[path = "directory/http.rs"]
+mod http;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,17 +27,23 @@ struct Site {
 
 impl Site {
     fn new(vendor: &str, people: &str) -> Self {
-        let (dir, port) = (tempdir(), free_port());
+        let dir = tempdir();
         std::fs::write(dir.path().join("people.csv"), people).unwrap();
+        let source = format!(
+            "file = \"{}/people.csv\"\nperson = \"pin\"\nexternal_id = \"id\"\nname = \"name\"\n",
+            dir.path().display()
+        );
+        Self::with_source(vendor, &source, dir)
+    }
+
+    /// `source` are the keys of `[directory]`.
+    fn with_source(vendor: &str, source: &str, dir: tempfile::TempDir) -> Self {
+        let port = free_port();
         let config = dir.path().join("portero.toml");
         let people = format!(
             r#"
 [directory]
-file = "{dir}/people.csv"
-person = "pin"
-external_id = "id"
-name = "name"
-refresh_seconds = 1
+{source}refresh_seconds = 1
 
 [[sink]]
 name = "hr"
@@ -38,8 +51,7 @@ type = "api"
 url = "{vendor}"
 batch = 10
 unknown_person = "quarantine"
-"#,
-            dir = dir.path().display()
+"#
         );
         let listen = format!("listen = \"127.0.0.1:{port}\"");
         std::fs::write(&config, support::yard_config(dir.path(), &listen, &people)).unwrap();

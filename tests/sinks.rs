@@ -19,8 +19,17 @@ mod centre;
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
+#[path = "sinks/assertions.rs"]
+mod assertions;
+
+#[path = "sinks/digest.rs"]
+mod digest;
+
 #[path = "sinks/doubt.rs"]
 mod doubt;
+
+#[path = "sinks/forward.rs"]
+mod forward;
 
 #[path = "sinks/large_batches.rs"]
 mod large_batches;

@@ -79,6 +79,14 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
             journal["bytes"].as_u64().unwrap_or(0) / 1024,
         ))?,
     }
+    if let Some(people) = status["directory"].as_object() {
+        let of = |key: &str| people.get(key).map_or_else(String::new, table::value);
+        let refreshed = people.get("refreshed").map_or_else(|| "never".to_owned(), table::time);
+        let credential = people.get("credential").and_then(|credential| credential["say"].as_str());
+        let notes = people.get("error").and_then(Value::as_str).into_iter().chain(credential);
+        let notes: String = notes.map(|note| format!("; {note}")).collect();
+        out.line(format_args!("directory: {} numbers and cards, refreshed {refreshed}{notes}", of("known")))?;
+    }
     let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
     let time = |of: &Value, key: &str| table::time(&of[key]);
     section(
@@ -104,7 +112,10 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
         |sink| {
             let cell = |key: &str| table::value(&sink[key]);
             let conflicts = sink["conflicts"].as_u64().map(|n| format!("{n} conflicts at the centre"));
-            let notes: Vec<&str> = [conflicts.as_deref(), sink["error"].as_str()].into_iter().flatten().collect();
+            let notes: Vec<&str> = [conflicts.as_deref(), sink["error"].as_str(), sink["credential"]["say"].as_str()]
+                .into_iter()
+                .flatten()
+                .collect();
             let error = notes.join("; ");
             let last = time(sink, "last_delivery");
             vec![cell("name"), cell("state"), cell("delivered"), cell("pending"), cell("quarantined"), last, error]

@@ -5,10 +5,6 @@
 
 pub mod answers;
 
-pub mod auth;
-
-mod exchange;
-
 pub mod follow;
 
 pub mod mapping;
@@ -32,26 +28,17 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::answers::{Finding, Key, Rules, Sent};
-pub use self::auth::Auth;
-use self::auth::Authority;
-use self::exchange::{Answer, Draft, Fault, Wire};
 use self::follow::{Lookup, Poll};
 use self::request::{Mapper, Outgoing, Refusal};
-use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
+use super::auth::Authority;
+pub use super::auth::{self, Auth};
+use super::exchange::{self, Answer, Draft, Fault, Wire};
+pub use super::exchange::{ForwardProxy, PemSource};
+use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard, Verdict};
 use crate::clock::Clock;
 use crate::journal::Record;
 use crate::secret::SecretSource;
-use crate::tls::{ClientIdentity, TlsMode};
-
-/// A connection must stand within this time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An idle connection is closed by us after this time, before common servers and load balancers (60 s) close it on their
-/// side: a request on a connection that is just being closed has an unknown outcome.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-
-/// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
-const DEAD_LINK: Duration = Duration::from_secs(15);
+use crate::tls::TlsMode;
 
 /// A body in the journal grows to at most about this many times its size as JSON.
 const JSON_GROWTH: usize = 8;
@@ -82,6 +69,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// A certificate of ours and its key, for servers that want to see one.
     pub client: Option<(PemSource, SecretSource)>,
+    /// The proxy on the way; none is taken from the environment.
+    pub proxy: Option<ForwardProxy>,
     /// What answers mean; nothing declared: as the plain default sink has it.
     pub answers: Rules,
     /// The keys about answers as they are written, in one text; only a part of the revision.
@@ -117,31 +106,12 @@ impl Default for Config {
             map: None,
             map_correction: None,
             client: None,
+            proxy: None,
             answers: Rules::default(),
             answers_written: String::new(),
             poll: None,
             lookup: None,
             on_ambiguous: None,
-        }
-    }
-}
-
-/// Where a certificate stands, which is no secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PemSource {
-    /// A file of any mode.
-    Path(PathBuf),
-    /// A credential.
-    Secret(SecretSource),
-}
-
-impl PemSource {
-    fn read(&self) -> Result<Vec<u8>, Error> {
-        use secrecy::ExposeSecret as _;
-        match self {
-            Self::Secret(source) => Ok(source.read()?.expose_secret().as_bytes().to_vec()),
-            Self::Path(path) => std::fs::read(path)
-                .map_err(|source| Error::Secret(crate::secret::Error::Read { path: path.clone(), source })),
         }
     }
 }
@@ -156,6 +126,9 @@ pub struct Api {
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
+    /// Where to say until when the server knows us, and what was said there last.
+    board: StatusBoard,
+    known_until: Option<crate::event::UtcMicros>,
     /// What the server has shown to be too much (413), smaller than the configured batch from then on.
     rows: usize,
     /// Answers in a row that proved nothing.
@@ -173,7 +146,13 @@ impl Api {
             return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
         }
         let mapper = mapper(&config, &url)?;
-        let client = client(&config)?;
+        let client = exchange::client(
+            config.timeout,
+            config.tls,
+            config.ca_file.as_deref(),
+            config.client.as_ref(),
+            config.proxy.as_ref(),
+        )?;
         let mut headers = HeaderMap::new();
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());
@@ -182,8 +161,16 @@ impl Api {
         }
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
-        let wire = Wire { client, clock };
-        Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
+        let wire = Wire { client, clock, proxied: config.proxy.is_some() };
+        let (board, name) = (StatusBoard::default(), name.to_owned());
+        Ok(Self { name, url, mapper, wire, headers, authority, board, known_until: None, rows, config, unreadable: 0 })
+    }
+
+    /// Says on this board until when the server knows us.
+    #[must_use]
+    pub fn with_board(mut self, board: StatusBoard) -> Self {
+        self.board = board;
+        self
     }
 
     /// First 8 bytes of SHA-256 over what decides what is sent and what answers mean, hex.
@@ -238,7 +225,13 @@ impl Api {
             draft.headers.remove(CONTENT_TYPE);
         }
         self.authority.sign(&self.wire, &mut draft).await.map_err(|outcome| Fault { outcome, left: false })?;
-        self.wire.exchange(draft, sent).await
+        let until = self.authority.ends();
+        if std::mem::replace(&mut self.known_until, until) != until {
+            self.board.update(&self.name, |status| status.refresh_token_until = until);
+        }
+        let reply = self.wire.exchange(draft, sent).await?;
+        self.authority.heard(&reply);
+        Ok(reply)
     }
 
     /// A question about what was sent; a second one if who we are had to be shown anew.
@@ -248,7 +241,7 @@ impl Api {
         if reply.status != 401 && !matches!(over, Finding::Relogin { .. }) {
             return Ok(reply);
         }
-        let renewed = self.authority.renew(&self.wire).await;
+        let renewed = self.authority.renew(&self.wire, &reply).await;
         if renewed.map_err(|outcome| Fault { outcome, left: false })? {
             self.ask(question, sent).await
         } else {
@@ -266,7 +259,7 @@ impl Api {
             // A credential may have been renewed on disk, a session may be over: if there is another one, at once again.
             let settled = matches!(finding, Finding::Outcome(Outcome::Settled(_)));
             if unknown && !settled && !std::mem::replace(&mut renewed, true) {
-                let again = self.authority.renew(&self.wire).await;
+                let again = self.authority.renew(&self.wire, &reply).await;
                 if again.map_err(|outcome| Fault { outcome, left: false })? {
                     continue;
                 }
@@ -335,33 +328,6 @@ impl Api {
             outcome => outcome,
         }
     }
-}
-
-fn client(config: &Config) -> Result<reqwest::Client, Error> {
-    use secrecy::ExposeSecret as _;
-    let identity = match &config.client {
-        Some((certificate, key)) => {
-            let (certificate, key) = (certificate.read()?, key.read()?);
-            Some(ClientIdentity::from_pem(&certificate, key.expose_secret().as_bytes())?)
-        }
-        None => None,
-    };
-    let tls = crate::tls::client_config_as(config.tls, config.ca_file.as_deref(), identity)?;
-    reqwest::Client::builder()
-        // Checked by type: our rustls and reqwest's must be the same release.
-        .tls_backend_preconfigured((*tls).clone())
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(config.timeout)
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(1)
-        .tcp_nodelay(true)
-        .tcp_user_timeout(DEAD_LINK)
-        .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| Error::Http(e.without_url().to_string()))
 }
 
 impl Sink for Api {

@@ -5,39 +5,80 @@
 //!
 //! Must not: put a person's number or name into a log line (I7), or wait for a source before anything flows (I8).
 
+mod csv;
+
+mod database;
+
+mod fetch;
+
 mod file;
+
+pub mod http;
+
+mod json;
+
+mod paging;
+
+mod people;
 
 pub mod refresh;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use self::database::Database;
+pub use self::fetch::Fetcher;
+pub use self::http::Http;
+pub use self::paging::Paging;
+use super::expiry::Expiry;
+use crate::event::UtcMicros;
 use crate::journal::{DirectoryEntry, Journal, Record};
 
-/// Most people (I10): about 30 MB in memory.
+/// Most numbers and cards (I10): about 30 MB in memory.
 pub const MOST: usize = 200_000;
 
 /// `[directory]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// A CSV file with a header, or a JSON file with an array of objects.
-    pub file: PathBuf,
-    /// Column, or JSON pointer: the number by which terminals know the person.
-    pub person: Option<String>,
-    /// The same: the number of the person's card.
-    pub card: Option<String>,
-    /// The same: what the platform calls the person.
-    pub external_id: String,
-    /// The same: the name; not kept unless configured.
-    pub name: Option<String>,
-    /// JSON pointer to the array; empty: the document itself.
-    pub records: String,
+    /// Where people come from.
+    pub source: Source,
+    /// What is read of each.
+    pub fields: Fields,
     /// How often the source is looked at.
     pub refresh: Duration,
     /// A source that has lost more than this share of the people, in percent, is refused.
     pub max_shrink_percent: u8,
+}
+
+/// Where people come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A CSV file with a header, or a JSON file with an array of objects.
+    File {
+        /// Where it is; JSON if its name ends in `.json`.
+        path: PathBuf,
+        /// JSON pointer to the array; empty: the document itself.
+        records: String,
+    },
+    /// An HTTP endpoint.
+    Http(Box<Http>),
+    /// A query of a PostgreSQL database.
+    Database(Box<Database>),
+}
+
+/// What is read of a person: columns of CSV and of a query, JSON pointers else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields {
+    /// The number by which terminals know the person.
+    pub person: Option<String>,
+    /// The number of the person's card.
+    pub card: Option<String>,
+    /// What the platform calls the person.
+    pub external_id: String,
+    /// The name; not kept unless configured.
+    pub name: Option<String>,
 }
 
 /// Why a source can't be used. Quotes nothing of it.
@@ -49,6 +90,17 @@ pub enum Error {
     /// It isn't what it should be.
     #[error("{0}: {1}")]
     Content(PathBuf, String),
+    /// A server can't be asked, or does not answer as it should.
+    #[error("{reason}")]
+    Away {
+        /// Why.
+        reason: String,
+        /// How long it wants to be left alone.
+        after: Option<Duration>,
+    },
+    /// What a server has isn't what it should be.
+    #[error("what the source has cannot be used: {0}")]
+    Unfit(String),
     /// It has lost too many.
     #[error(
         "the source has {now} people where {before} are known, fewer than max_shrink_percent allows; the old directory \
@@ -68,13 +120,27 @@ type Known = HashMap<String, DirectoryEntry>;
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     known: Arc<RwLock<Arc<Known>>>,
+    health: Arc<Mutex<Health>>,
+}
+
+/// How the directory is, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// How many numbers and cards are known.
+    pub count: usize,
+    /// When its source last was as it is now.
+    pub refreshed: Option<UtcMicros>,
+    /// Why it is not refreshed, and what to do.
+    pub error: Option<String>,
+    /// What ends first of that by which its source knows us.
+    pub expiry: Option<Expiry>,
 }
 
 impl Directory {
     /// What the journal has kept.
     pub async fn load(journal: &Journal) -> Result<Self, crate::journal::Error> {
         let directory = Self::default();
-        directory.replace(&journal.people().await?);
+        directory.replace(&journal.people().await?).await;
         Ok(directory)
     }
 
@@ -92,12 +158,42 @@ impl Directory {
         self.len() == 0
     }
 
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Health { count: self.len(), ..health }
+    }
+
+    /// Notes what ends first of that by which the source knows us.
+    pub fn expires(&self, expiry: Option<Expiry>) {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).expiry = expiry;
+    }
+
+    /// The source was taken over, or is as it was then; answers whether there was something to complain of.
+    fn well(&self, now: UtcMicros) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.refreshed = Some(now);
+        health.error.take().is_some()
+    }
+
+    /// The source can't be used; answers whether that is news.
+    fn complain(&self, error: &str) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.error.replace(error.to_owned()).as_deref() != Some(error)
+    }
+
     /// Takes over a new list; answers the keys that were not known before, or stood for somebody else.
-    fn replace(&self, people: &[DirectoryEntry]) -> HashSet<String> {
-        let new: Known = people.iter().map(|person| (person.key.clone(), person.clone())).collect();
+    async fn replace(&self, people: &[DirectoryEntry]) -> HashSet<String> {
         let old = self.known();
-        let learned = new.values().filter(|p| old.get(&p.key).map(|o| &o.external_id) != Some(&p.external_id));
-        let learned = learned.map(|p| p.key.clone()).collect();
+        let (mut new, mut learned) = (Known::with_capacity(people.len()), HashSet::new());
+        let mut breath = people::Breath::default();
+        for person in people {
+            if old.get(&person.key).map(|known| &known.external_id) != Some(&person.external_id) {
+                learned.insert(person.key.clone());
+            }
+            new.insert(person.key.clone(), person.clone());
+            breath.after(person.key.len() + person.external_id.len()).await;
+        }
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         learned
     }

@@ -7,11 +7,17 @@ mod answer;
 
 pub mod api;
 
+pub mod auth;
+
 pub mod central;
 
 mod complaint;
 
 pub mod directory;
+
+mod exchange;
+
+pub mod expiry;
 
 pub mod filter;
 
@@ -293,6 +299,10 @@ pub struct RelayStatus {
     pub last_delivery: Option<crate::event::UtcMicros>,
     /// Events since the start of which the sink already held another content under the same id.
     pub conflicts: u64,
+    /// When the refresh token that the sink uses ends, as its server has said.
+    pub refresh_token_until: Option<crate::event::UtcMicros>,
+    /// What ends first of that by which the sink knows us.
+    pub expiry: Option<expiry::Expiry>,
 }
 
 /// A shared board on which relays write how they are and from which `status` reads.

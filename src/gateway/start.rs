@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::{Error, Parts, supervise};
-use crate::deliver::{self, Kind, Sink, api::Api, directory::refresh, filter::Filtered, postgres::Postgres, relay};
+use crate::deliver::directory::{Fetcher, refresh};
+use crate::deliver::{self, Kind, Sink, api::Api, filter::Filtered, postgres::Postgres, relay};
 use crate::terminal::{self, Endpoint, Link};
 
 /// Starts one relay per sink, each with a position of its own (I9). What can be told to be wrong without the network is
@@ -19,7 +20,10 @@ pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Resu
         match config.kind.clone() {
             Kind::Api(api) => {
                 let clock = parts.clock.clone();
-                let make = move |name: &str| Api::new(name, api.clone(), clock.clone());
+                let board = parts.gateway.relays.clone();
+                let make = move |name: &str| {
+                    Api::new(name, api.clone(), clock.clone()).map(|sink| sink.with_board(board.clone()))
+                };
                 make(&config.name).map_err(failed)?;
                 keep(parts, relays, config, make);
             }
@@ -65,12 +69,25 @@ where
 }
 
 /// Keeps the worker directory up to date, if there is one.
-pub(super) fn directory(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
-    if let Some(config) = &parts.config.directory {
-        let sinks = parts.config.sinks.iter().map(|sink| sink.name.clone()).collect();
-        let (directory, journal) = (parts.directory.clone(), parts.journal.clone());
-        keepers.spawn(refresh::run(config.clone(), directory, journal, sinks, parts.inflow.clone()));
-    }
+pub(super) fn directory(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) -> Result<(), Error> {
+    let Some(config) = parts.config.directory.clone() else { return Ok(()) };
+    let context = refresh::Context {
+        journal: parts.journal.clone(),
+        clock: parts.clock.clone(),
+        directory: parts.directory.clone(),
+        sinks: parts.config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+    };
+    let stop = parts.inflow.clone();
+    // What can be told to be wrong without the network is told now.
+    Fetcher::new(&config, parts.clock.clone()).map_err(Error::Directory)?;
+    let kept = supervise::keep(parts.inflow.clone(), move || {
+        let source = Fetcher::new(&config, context.clock.clone());
+        let source = source.inspect_err(|error| tracing::error!(%error, "worker directory failed"));
+        let (config, context, stop) = (config.clone(), context.clone(), stop.clone());
+        async move { Some(refresh::run(config, source.ok()?, context, stop)) }
+    });
+    keepers.spawn(kept.instrument(tracing::info_span!("directory")));
+    Ok(())
 }
 
 /// Starts one task per serial line and one per broker.

@@ -21,6 +21,7 @@ mod mapping;
 mod plain;
 mod presets;
 mod problem;
+mod proxy;
 mod reader;
 mod request;
 mod secrets;
@@ -63,10 +64,23 @@ pub struct Config {
     pub sinks: Vec<deliver::Config>,
     /// `[directory]`
     pub directory: Option<deliver::directory::Config>,
+    /// Secrets of which somebody has said until when they are good.
+    pub expiring: Vec<Expiring>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`
     pub log: LogConfig,
+}
+
+/// `{ credential = "…", expires = "2027-01-31" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiring {
+    /// The sink that it belongs to; `None`: a broker's, or the directory's.
+    pub sink: Option<String>,
+    /// Its key, for example `sink[1].auth.token`.
+    pub key: String,
+    /// The last day on which it is good, by UTC.
+    pub last_day: jiff::civil::Date,
 }
 
 /// `[manage]`

@@ -5,6 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
+use crate::deliver::directory::Directory;
+use crate::deliver::expiry::Expiry;
 use crate::deliver::{RelayStatus, StatusBoard};
 use crate::event::{UtcMicros, json::rfc3339};
 use crate::journal::{SinkStats, Stats};
@@ -23,18 +25,23 @@ pub struct Gateway {
     pub links: Board,
     /// How its relays are.
     pub relays: StatusBoard,
+    /// Its worker directory, if it has one.
+    pub directory: Option<Directory>,
 }
 
 impl Gateway {
     /// The object for a running gateway.
     pub fn status(&self, stats: &Stats) -> Value {
         let now = self.clock.now();
-        let mut object = object(&self.identity, Some(stats), &self.relays.read(), &self.links.read());
+        let mut object = object(&self.identity, Some(stats), &self.relays.read(), &self.links.read(), now.wall);
         object["running"] = true.into();
         object["pid"] = std::process::id().into();
         object["started"] = time(self.started.wall);
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
+        if let Some(directory) = &self.directory {
+            object["directory"] = people(directory, now.wall);
+        }
         object
     }
 
@@ -52,12 +59,18 @@ impl Gateway {
 
 /// The object for a gateway that doesn't run: only what the journal knows.
 pub fn stopped(identity: &Identity, stats: Option<&Stats>) -> Value {
-    let mut object = object(identity, stats, &[], &[]);
+    let mut object = object(identity, stats, &[], &[], UtcMicros(0));
     object["running"] = false.into();
     object
 }
 
-fn object(identity: &Identity, stats: Option<&Stats>, relays: &[RelayStatus], links: &[LinkStatus]) -> Value {
+fn object(
+    identity: &Identity,
+    stats: Option<&Stats>,
+    relays: &[RelayStatus],
+    links: &[LinkStatus],
+    now: UtcMicros,
+) -> Value {
     let mut object = json!({
         "running": null,
         "version": env!("CARGO_PKG_VERSION"),
@@ -66,7 +79,7 @@ fn object(identity: &Identity, stats: Option<&Stats>, relays: &[RelayStatus], li
         "tenant": identity.tenant,
         "links": links.iter().map(link).collect::<Vec<_>>(),
         "unconfigured": links.iter().flat_map(unconfigured).collect::<Vec<_>>(),
-        "sinks": sinks(stats.map_or(&[][..], |s| &s.sinks), relays),
+        "sinks": sinks(stats.map_or(&[][..], |s| &s.sinks), relays, now),
     });
     if let Some(stats) = stats {
         object["journal"] = json!({
@@ -77,6 +90,32 @@ fn object(identity: &Identity, stats: Option<&Stats>, relays: &[RelayStatus], li
             "conflicts": stats.conflicts,
             "bytes": stats.bytes,
         });
+    }
+    object
+}
+
+/// How many numbers and cards are known, and how fresh that is.
+fn people(directory: &Directory, now: UtcMicros) -> Value {
+    let health = directory.health();
+    let mut object = json!({ "known": health.count, "state": if health.error.is_some() { "failing" } else { "well" } });
+    if let Some(at) = health.refreshed {
+        object["refreshed"] = time(at);
+    }
+    if let Some(error) = health.error {
+        object["error"] = error.into();
+    }
+    if let Some(expiry) = &health.expiry {
+        object["credential"] = credential(expiry, now);
+    }
+    object
+}
+
+/// Until when a server knows us.
+fn credential(expiry: &Expiry, now: UtcMicros) -> Value {
+    let state = expiry.nearness(now).word();
+    let mut object = json!({ "what": expiry.what, "until": time(expiry.at), "state": state });
+    if let Some(said) = expiry.said(now) {
+        object["say"] = said.into();
     }
     object
 }
@@ -125,7 +164,7 @@ fn unconfigured(link: &LinkStatus) -> impl Iterator<Item = Value> {
 }
 
 /// The ledger and the relays, joined by name. A sink that only the ledger knows is not running.
-fn sinks(ledger: &[SinkStats], relays: &[RelayStatus]) -> Vec<Value> {
+fn sinks(ledger: &[SinkStats], relays: &[RelayStatus], now: UtcMicros) -> Vec<Value> {
     let mut joined: Vec<Value> = ledger
         .iter()
         .map(|line| {
@@ -148,6 +187,9 @@ fn sinks(ledger: &[SinkStats], relays: &[RelayStatus]) -> Vec<Value> {
         }
         if let Some(at) = relay.last_delivery {
             object["last_delivery"] = time(at);
+        }
+        if let Some(expiry) = &relay.expiry {
+            object["credential"] = credential(expiry, now);
         }
         if relay.conflicts > 0 {
             object["conflicts"] = relay.conflicts.into();

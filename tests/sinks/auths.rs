@@ -392,3 +392,33 @@ async fn a_webhook_has_the_same_id_at_every_try_and_a_signature_for_each_key() {
     assert_eq!(header(&requests[0], "webhook-signature").split(' ').filter(|s| s.starts_with("v1,")).count(), 2);
     assert!(header(&requests[0], "webhook-timestamp").parse::<u64>().unwrap() > 1_700_000_000);
 }
+
+/// Checked by the specification's own library, which knows nothing of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_official_verifier_takes_what_we_sign_under_either_key_and_nothing_else() {
+    let (old, new) = ("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=");
+    let world = World::new().await;
+    secret(world.dir.path(), "old", old);
+    secret(world.dir.path(), "new", new);
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let text = "batch = 10\nauth = { type = \"standard_webhook\", keys = [{ secret = { file = \"{dir}/old\" } }, \
+                { secret = { file = \"{dir}/new\" } }] }\n";
+    let config = configured(text, &vendor.url(), world.dir.path());
+    let mut sink = api::Api::new("far", config, world.clock.clone()).unwrap();
+    for count in [1, 10] {
+        let records: Vec<_> = (0..count).map(|n| record(n + 1, world.event(Some("Pérez «7»")))).collect();
+        let outcome = send(&mut sink, &records).await;
+        assert!(matches!(outcome, Outcome::Settled(_)), "{outcome:?}");
+    }
+    let stranger = standardwebhooks::Webhook::new("whsec_c3RyYW5nZXIgdGhhbiBhbnl0aGluZyBlbHNl").unwrap();
+    for request in vendor.requests() {
+        for key in [old, new] {
+            let verifier = standardwebhooks::Webhook::new(key).unwrap();
+            verifier.verify(&request.body, &request.headers).unwrap();
+            let mut other = request.body.to_vec();
+            other[7] ^= 1;
+            assert!(verifier.verify(&other, &request.headers).is_err());
+        }
+        assert!(stranger.verify(&request.body, &request.headers).is_err());
+    }
+}

@@ -9,7 +9,7 @@ use crate::answers::configured;
 use crate::support::{DEADLINE, Process, eventually, find_program, free_port};
 use crate::world::{World, record, send};
 
-fn certificate(dir: &Path, name: &str, authority: bool) {
+pub fn certificate(dir: &Path, name: &str, authority: bool) {
     let file = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
     let mut openssl = Command::new(find_program("openssl", &[]));
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
@@ -20,7 +20,7 @@ fn certificate(dir: &Path, name: &str, authority: bool) {
     std::fs::set_permissions(file("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-fn nginx(dir: &Path) -> (Process, u16) {
+pub fn nginx(dir: &Path) -> (Process, u16) {
     let port = free_port();
     let at = dir.display();
     let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };

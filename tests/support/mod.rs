@@ -13,6 +13,7 @@ pub mod process;
 pub mod pty;
 pub mod vendor;
 pub mod wait;
+pub mod web;
 
 pub use gateway::Gateway;
 pub use mosquitto::{Mosquitto, MosquittoOptions};
@@ -21,6 +22,7 @@ pub use process::Process;
 pub use pty::Pty;
 pub use vendor::{Behaviour, Oracle, Reply, Request, VendorApi};
 pub use wait::{DEADLINE, eventually, eventually_async};
+pub use web::Web;
 
 /// How much of a long test is run: `PORTERO_TEST_SCALE`, 1 by default, 10 for a night.
 pub fn scale() -> u64 {

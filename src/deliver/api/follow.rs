@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Url;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::answers::{Finding, Rule, Rules, Sent, text_of};
-use super::exchange::{Answer, Draft};
+use super::exchange::{Answer, Draft, same_origin};
 use super::template::{Subject, Template};
 use super::{Api, answers};
 use crate::deliver::{Outcome, Presence};
@@ -183,9 +182,4 @@ fn found(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Presence> {
         }
         None => Presence::Absent,
     })
-}
-
-/// Scheme, host and port.
-pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
-    (a.scheme(), a.host_str(), a.port_or_known_default()) == (b.scheme(), b.host_str(), b.port_or_known_default())
 }

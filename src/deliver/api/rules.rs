@@ -11,11 +11,10 @@
 //! | 401, 403, 404, 405 | our fault: keep everything, probe slowly, say what to mend |
 //! | everything else: 408, 409, 425, 429, 5xx, redirects | the sink's fault: again, after `Retry-After` if it says so |
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
 use super::exchange::Answer;
+pub(super) use super::exchange::{http_date, wish};
 use crate::deliver::{Outcome, Verdict, answer};
 use crate::event::UtcMicros;
 
@@ -65,26 +64,10 @@ fn success(reply: &Answer) -> Outcome {
     }
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is measured against the server's own clock where it shows
-/// it. The relay bounds it.
-pub(super) fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
-    let text = reply.retry_after.as_deref()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let until = http_date(text)?;
-    let from = reply.date.as_deref().and_then(http_date).unwrap_or(now.0);
-    Some(Duration::from_micros(u64::try_from(until.saturating_sub(from)).unwrap_or(0)))
-}
-
-/// An HTTP date (RFC 9110 §5.6.7) in UTC microseconds: `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms are not
-/// worth their code: without a date the ordinary backoff holds.
-pub(super) fn http_date(text: &str) -> Option<i64> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_microsecond)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn answer(status: u16, body: &str, sent: usize) -> Answer {

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::answers::text_of;
+use super::exchange::percent_encoded;
 
 /// A text with places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,19 +96,6 @@ impl Template {
         }
         Some(out)
     }
-}
-
-/// Everything but the unreserved characters of RFC 3986 §2.3 as `%XX`.
-pub(super) fn percent_encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 #[cfg(test)]

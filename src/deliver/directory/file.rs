@@ -1,112 +1,66 @@
-//! A directory from a file: CSV with a header (RFC 4180), or JSON.
+//! A directory from a file: CSV with a header, or JSON.
 //!
-//! Must not: read without bound, or quote what it read.
+//! Must not: read without bound, hold up others while it reads, or quote what it read.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::{Config, Error, MOST, by_card, by_number};
+use super::people::{Breath, People};
+use super::{Error, Fields, csv, json};
 use crate::journal::DirectoryEntry;
 
 /// Largest file, bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Longest number, id or name, characters: what no terminal sends is no key.
-const MAX_TEXT: usize = 200;
+/// So much is read at once, bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// Which file it is and when it was written.
+pub(super) type Written = (u64, i64, i64, u64);
+
+/// A file has its own ETag.
+pub(super) fn written(path: &Path) -> Option<Written> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+}
 
 /// Reads the source: one entry for each number and each card.
-pub(super) fn read(config: &Config) -> Result<Vec<DirectoryEntry>, Error> {
-    let path = &config.file;
-    let io = |error: std::io::Error| Error::Io(path.clone(), error.to_string());
-    let length = std::fs::metadata(path).map_err(io)?.len();
+pub(super) async fn read(path: &Path, records: &str, fields: &Fields) -> Result<Vec<DirectoryEntry>, Error> {
+    let bytes = bytes(path).await?;
+    let mut people = People::new(fields);
+    let read = if is_json(path) {
+        json::read(&bytes, records, &[], &mut people).await.map(|_| ())
+    } else {
+        csv::read(&bytes, &mut people).await.map(|_| ())
+    };
+    read.map_err(|what| Error::Content(path.to_owned(), what))?;
+    Ok(people.finish())
+}
+
+async fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    let io = |error: std::io::Error| Error::Io(path.to_owned(), error.to_string());
+    let too_long = |length| Error::Content(path.to_owned(), format!("{length} bytes, at most {MAX_BYTES} are read"));
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
     if length > MAX_BYTES {
-        return Err(Error::Content(path.clone(), format!("{length} bytes, at most {MAX_BYTES} are read")));
+        return Err(too_long(length));
     }
-    let bytes = std::fs::read(path).map_err(io)?;
-    let people = if is_json(path) { from_json(config, &bytes) } else { from_csv(config, &bytes) };
-    let mut people = people.map_err(|what| Error::Content(path.clone(), what))?;
-    // The first word for a number counts, whatever comes later in the file.
-    people.sort_by(|a, b| a.key.cmp(&b.key));
-    let twice = people.windows(2).find(|pair| pair[0].key == pair[1].key && pair[0].external_id != pair[1].external_id);
-    if twice.is_some() {
-        let what = "one number or card stands for two people; let each stand for one";
-        return Err(Error::Content(path.clone(), what.to_owned()));
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    let (mut chunk, mut breath) = (vec![0; CHUNK], Breath::default());
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(io(error)),
+        }
+        // It may grow while it is read.
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(too_long(bytes.len() as u64));
+        }
+        breath.after(CHUNK).await;
     }
-    people.dedup_by(|a, b| a.key == b.key);
-    if people.len() > MOST {
-        return Err(Error::Content(path.clone(), format!("more than {MOST} numbers and cards")));
-    }
-    Ok(people)
-}
-
-/// Adds a person under each of the keys.
-fn add(people: &mut Vec<DirectoryEntry>, keys: [Option<&str>; 2], external_id: Option<&str>, name: Option<&str>) {
-    let fit = |text: &str| {
-        let text = text.trim();
-        (!text.is_empty() && text.chars().count() <= MAX_TEXT).then(|| text.to_owned())
-    };
-    let Some(external_id) = external_id.and_then(fit) else { return };
-    let [person, card] = keys;
-    let keys = [person.and_then(fit).map(|n| by_number(&n)), card.and_then(fit).map(|n| by_card(&n))];
-    for key in keys.into_iter().flatten() {
-        people.push(DirectoryEntry { key, external_id: external_id.clone(), name: name.and_then(fit) });
-    }
-}
-
-fn from_csv(config: &Config, bytes: &[u8]) -> Result<Vec<DirectoryEntry>, String> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    // What spreadsheets of the region write.
-    let first = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-    let count = |of: u8| first.iter().filter(|b| **b == of).count();
-    let delimiter = if count(b';') > count(b',') { b';' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(bytes);
-    let headers = reader.headers().map_err(|e| broken(&e))?.clone();
-    let column = |name: &str| {
-        let found = headers.iter().position(|header| header.trim() == name);
-        found.ok_or_else(|| {
-            // What stands there instead may be the first person of a file without a header.
-            format!("no column '{name}' in its first line, which must be a header")
-        })
-    };
-    let maybe = |name: &Option<String>| name.as_deref().map(column).transpose();
-    let (external_id, person, card) = (column(&config.external_id)?, maybe(&config.person)?, maybe(&config.card)?);
-    let name = maybe(&config.name)?;
-    let mut people = Vec::new();
-    for row in reader.records() {
-        let row = row.map_err(|e| broken(&e))?;
-        let cell = |at: Option<usize>| at.and_then(|at| row.get(at));
-        add(&mut people, [cell(person), cell(card)], row.get(external_id), cell(name));
-    }
-    Ok(people)
-}
-
-fn broken(error: &csv::Error) -> String {
-    match error.position() {
-        Some(at) => format!("line {} is no CSV in UTF-8", at.line()),
-        None => "not CSV in UTF-8".to_owned(),
-    }
-}
-
-fn from_json(config: &Config, bytes: &[u8]) -> Result<Vec<DirectoryEntry>, String> {
-    let document: Value = serde_json::from_slice(bytes)
-        .map_err(|e| format!("not valid JSON at line {}, column {}", e.line(), e.column()))?;
-    let Some(Value::Array(records)) = document.pointer(&config.records) else {
-        return Err(format!("no array at records = \"{}\"", config.records));
-    };
-    let mut people = Vec::new();
-    for record in records {
-        let text = |pointer: Option<&String>| match record.pointer(pointer?)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let (person, card) = (text(config.person.as_ref()), text(config.card.as_ref()));
-        let external_id = text(Some(&config.external_id));
-        let name = text(config.name.as_ref());
-        add(&mut people, [person.as_deref(), card.as_deref()], external_id.as_deref(), name.as_deref());
-    }
-    Ok(people)
 }
 
 /// By its name.
@@ -116,29 +70,20 @@ fn is_json(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn config(path: &Path, pointers: bool) -> Config {
+    fn fields(pointers: bool) -> Fields {
         let name = |name: &str| if pointers { format!("/{name}") } else { name.to_owned() };
-        Config {
-            file: path.to_owned(),
-            person: Some(name("pin")),
-            card: Some(name("card")),
-            external_id: name("id"),
-            name: None,
-            records: if pointers { "/data".to_owned() } else { String::new() },
-            refresh: Duration::from_secs(1),
-            max_shrink_percent: 20,
-        }
+        Fields { person: Some(name("pin")), card: Some(name("card")), external_id: name("id"), name: None }
     }
 
     fn entries(name: &str, text: &str) -> Result<Vec<(String, String)>, String> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(name);
         std::fs::write(&path, text).expect("a file");
-        match read(&config(&path, is_json(&path))) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let records = if is_json(&path) { "/data" } else { "" };
+        match runtime.block_on(read(&path, records, &fields(is_json(&path)))) {
             Ok(people) => Ok(people.into_iter().map(|p| (p.key, p.external_id)).collect()),
             Err(error) => Err(error.to_string().replace(&path.display().to_string(), "FILE")),
         }
@@ -173,5 +118,33 @@ mod tests {
         assert!(wrong("p.csv", "id,pin,card\nE-1,7,\nE-2,7,\n").contains("stands for two people"));
         assert_eq!(wrong("p.json", "{\"data\":[{]}"), "FILE: not valid JSON at line 1, column 11");
         assert_eq!(wrong("p.json", "[]"), "FILE: no array at records = \"/data\"");
+    }
+
+    #[tokio::test]
+    async fn a_large_file_lets_others_run_while_it_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rows = |row: &dyn Fn(usize) -> String, join: &str| (0..50_000).map(row).collect::<Vec<_>>().join(join);
+        let csv = format!("id,pin,card\n{}", rows(&|n| format!("E-{n},{n},c{n}"), "\n"));
+        let json = format!("{{\"data\":[{}]}}", rows(&|n| format!("{{\"id\":\"E-{n}\",\"pin\":{n}}}"), ","));
+        for (name, text, people) in [("people.csv", csv, 100_000), ("people.json", json, 50_000)] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, &text).expect("a file");
+            let fields = fields(is_json(&path));
+            let (done, turns) = (std::cell::Cell::new(false), std::cell::Cell::new(0));
+            let reading = async {
+                let read = read(&path, "/data", &fields).await;
+                done.set(true);
+                read
+            };
+            let other = async {
+                while !done.get() {
+                    turns.set(turns.get() + 1);
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (read, ()) = tokio::join!(reading, other);
+            assert_eq!(read.map(|people| people.len()), Ok(people));
+            assert!(turns.get() >= text.len() / CHUNK, "{} turns in {} bytes", turns.get(), text.len());
+        }
     }
 }

@@ -3,62 +3,109 @@
 //! Must not: release an event whose person was known already, or forget people because their source is away.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Directory, Error, file, keys};
+use super::{Config, Directory, Error, Fetcher, keys};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
 use crate::deliver::UNKNOWN_WORKER;
 use crate::deliver::filter::NOT_IN_DIRECTORY;
 use crate::journal::{self, DirectoryEntry, Journal, Record, Seq};
 
-/// Refreshes until `shutdown`. `sinks` are the names of the sinks whose unknown people it may explain.
-pub async fn run(
-    config: Config,
-    directory: Directory,
-    journal: Journal,
-    sinks: Vec<String>,
-    shutdown: CancellationToken,
-) {
-    let mut ticks = interval(config.refresh);
+/// How often events are looked at that a relay may have set aside by what it knew before; not slower than the source.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// A source that fails is asked again after this time at the latest, or after `refresh`.
+const SLOWEST: Duration = Duration::from_secs(300);
+
+/// What a directory needs besides its source.
+#[derive(Clone)]
+pub struct Context {
+    /// Where people are kept.
+    pub journal: Journal,
+    /// What time it is.
+    pub clock: Clock,
+    /// The directory that everybody uses.
+    pub directory: Directory,
+    /// The names of the sinks whose unknown people it may explain.
+    pub sinks: Vec<String>,
+}
+
+/// Refreshes until `shutdown`.
+pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown: CancellationToken) {
+    let mut due = Instant::now();
+    let mut ticks = interval(config.refresh.min(RELEASE));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut complaint, mut learned) = (None, None, HashSet::new());
+    let mut learned = HashSet::new();
+    // A server that is away, or refuses our credential, is asked less and less often.
+    let mut backoff = Backoff::new(config.refresh, config.refresh.max(SLOWEST));
+    // What is wrong with the source's content, as long as it stays what it is; and how often there was something to say.
+    let (mut refusal, mut complaints) = (None::<String>, 0_u64);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
+        let tick = tokio::select! {
+            tick = ticks.tick() => tick,
             () = shutdown.cancelled() => return,
-        }
-        // Read again only if it was written: a file has its own ETag.
-        let written = written(&config);
-        if written.is_none() || written != seen {
-            match take(&config, &directory, &journal).await {
+        };
+        if tick >= due {
+            due = tick + config.refresh;
+            let taken = tokio::select! {
+                taken = take(&mut source, &config, &context) => taken,
+                () = shutdown.cancelled() => return,
+            };
+            match taken {
                 Ok(new) => {
-                    seen = written;
-                    complaint = None;
-                    learned.extend(new);
+                    backoff.reset();
+                    if new.is_some() {
+                        source.settle();
+                        refusal = None;
+                    }
+                    learned.extend(new.unwrap_or_default());
+                    match &refusal {
+                        Some(refusal) => complain(&context.directory, refusal),
+                        None => {
+                            let count = std::mem::take(&mut complaints);
+                            if context.directory.well(context.clock.now().wall) {
+                                tracing::info!(count, "worker directory can be had again");
+                            }
+                        }
+                    }
                 }
                 Err(Failed::Journal(journal::Error::Closed)) => return,
                 Err(error) => {
-                    // What was refused for its content is read again once it is another file.
-                    if !matches!(error, Failed::Source(Error::Io(..)) | Failed::Journal(_)) {
-                        seen = written;
-                    }
-                    let error = error.to_string();
-                    if complaint.as_ref() != Some(&error) {
-                        tracing::error!(error, "worker directory not refreshed, the old one stays");
-                        complaint = Some(error);
+                    complaints += 1;
+                    let text = error.to_string();
+                    complain(&context.directory, &text);
+                    match error {
+                        Failed::Source(Error::Away { after, .. }) => {
+                            due = Instant::now() + config.refresh.max(backoff.next(after));
+                        }
+                        Failed::Source(Error::Io(..)) | Failed::Journal(_) => {}
+                        // What was refused for its content is read again once it is another one.
+                        Failed::Source(_) => {
+                            source.settle();
+                            refusal = Some(text);
+                        }
                     }
                 }
             }
         }
         // At every look: a relay may have set an event aside by what it knew before.
-        match release(&learned, &directory, &journal, &sinks).await {
+        match release(&learned, &context).await {
             Ok(()) => learned.clear(),
             Err(journal::Error::Closed) => return,
             Err(error) => tracing::warn!(%error, "events of people who are known now wait until the next look"),
         }
+    }
+}
+
+/// Logs only what is news.
+fn complain(directory: &Directory, error: &str) {
+    if directory.complain(error) {
+        tracing::error!(error, "worker directory not refreshed, the old one stays");
     }
 }
 
@@ -70,20 +117,14 @@ enum Failed {
     Journal(#[from] journal::Error),
 }
 
-/// Which file it is and when it was written.
-fn written(config: &Config) -> Option<(u64, i64, i64, u64)> {
-    let meta = std::fs::metadata(&config.file).ok()?;
-    Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
-}
-
-/// Reads the source, keeps it, takes it over. Answers whom it is that we did not know.
-async fn take(config: &Config, directory: &Directory, journal: &Journal) -> Result<HashSet<String>, Failed> {
-    let people = file::read(config)?;
-    check(directory.len(), people.len(), config.max_shrink_percent)?;
+/// Reads the source, keeps it, takes it over. Answers whom it is that we did not know; `None` if nothing has changed.
+async fn take(source: &mut Fetcher, config: &Config, context: &Context) -> Result<Option<HashSet<String>>, Failed> {
+    let Some(people) = source.fetch().await? else { return Ok(None) };
+    check(context.directory.len(), people.len(), config.max_shrink_percent)?;
     let count = people.len();
-    let learned = keep(people, directory, journal).await?;
+    let learned = keep(people, &context.directory, &context.journal).await?;
     tracing::info!(count, "worker directory refreshed");
-    Ok(learned)
+    Ok(Some(learned))
 }
 
 async fn keep(
@@ -93,7 +134,7 @@ async fn keep(
 ) -> Result<HashSet<String>, journal::Error> {
     // On disk first: who is known once stays known after a crash.
     journal.keep_people(people.clone()).await?;
-    Ok(directory.replace(&people))
+    Ok(directory.replace(&people).await)
 }
 
 fn check(before: usize, now: usize, percent: u8) -> Result<(), Error> {
@@ -105,17 +146,12 @@ fn check(before: usize, now: usize, percent: u8) -> Result<(), Error> {
 
 /// Releases what was set aside for an unknown person who is known now. What was never sent goes out whenever its person is
 /// known; what the sink itself refused, only once for each time that the directory learns something of the person.
-async fn release(
-    learned: &HashSet<String>,
-    directory: &Directory,
-    journal: &Journal,
-    sinks: &[String],
-) -> Result<(), journal::Error> {
-    let known = directory.known();
+async fn release(learned: &HashSet<String>, context: &Context) -> Result<(), journal::Error> {
+    let (known, journal) = (context.directory.known(), &context.journal);
     if known.is_empty() {
         return Ok(());
     }
-    for sink in sinks {
+    for sink in &context.sinks {
         let (known, learned) = (Arc::clone(&known), learned.clone());
         let explained = move |reason: &str, record: &Record| {
             let mut keys = keys(record);

@@ -62,6 +62,19 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// A database that is only read: of several hosts a standby will do.
+    pub(in crate::deliver) fn for_reading(
+        url: &str,
+        password: Option<SecretSource>,
+        tls: TlsMode,
+        ca_file: Option<&Path>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let mut endpoint = Self::new(url, password, tls, ca_file, clock)?;
+        endpoint.config.target_session_attrs(TargetSessionAttrs::Any);
+        Ok(endpoint)
+    }
+
     pub(in crate::deliver) fn new(
         url: &str,
         password: Option<SecretSource>,

@@ -2,6 +2,8 @@
 //!
 //! Must not: read or repeat a secret.
 
+mod oauth2;
+
 use std::time::Duration;
 
 use super::address::{self, is_loopback};
@@ -11,8 +13,7 @@ use super::secrets;
 use super::tree::{Node, Value};
 use crate::deliver::api::PemSource;
 use crate::deliver::api::auth::{
-    Algorithm, Auth, ClientAuth, Code, Format, Grant, Hmac, HmacKey, Life, Login, OAuth2, Part, Placement, Stamp,
-    TokenAt, Words,
+    Algorithm, Auth, Code, DigestLogin, Format, Hmac, HmacKey, Life, Login, Part, Placement, Stamp, TokenAt, Words,
 };
 use crate::secret::SecretSource;
 
@@ -39,6 +40,7 @@ enum Type {
     OAuth2,
     Hmac,
     StandardWebhook,
+    Digest,
 }
 
 const TYPES: &[(&str, Type)] = &[
@@ -53,12 +55,13 @@ const TYPES: &[(&str, Type)] = &[
     ("oauth2", Type::OAuth2),
     ("hmac", Type::Hmac),
     ("standard_webhook", Type::StandardWebhook),
+    ("digest", Type::Digest),
 ];
 
 /// Keys that belong to one type, for whoever writes them beside another.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("user", "auth type basic"),
-    ("password", "auth type basic"),
+    ("user", "auth type basic or digest"),
+    ("password", "auth type basic or digest"),
     ("fixed_password", "auth type basic"),
     ("header", "auth type api_key"),
     ("key", "auth type api_key"),
@@ -69,6 +72,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("token", "auth type bearer or login"),
     ("client_id", "auth type oauth2"),
     ("client_secret", "auth type oauth2"),
+    ("assertion", "auth type oauth2"),
     ("secret", "auth type hmac or standard_webhook"),
     ("keys", "auth type hmac"),
     ("parts", "auth type hmac"),
@@ -113,7 +117,12 @@ pub(super) fn auth(reader: &Reader<'_>) -> Option<Auth> {
             (|| Some(Auth::Body { pointer: pointer?, value: value? }))()
         }
         Type::Login => login(&auth, reader).map(|login| Auth::Login(Box::new(login))),
-        Type::OAuth2 => oauth2(&auth).map(|oauth2| Auth::OAuth2(Box::new(oauth2))),
+        Type::Digest => {
+            let user = auth.need_text("user", "a user name").map(str::to_owned);
+            let password = secrets::needed(&auth, "password");
+            (|| Some(Auth::Digest(DigestLogin { user: user?, password: password? })))()
+        }
+        Type::OAuth2 => oauth2::oauth2(&auth).map(|oauth2| Auth::OAuth2(Box::new(oauth2))),
         Type::Hmac => hmac(&auth).map(|hmac| Auth::Hmac(Box::new(hmac))),
         Type::StandardWebhook => standard_webhook(&auth),
     };
@@ -189,7 +198,7 @@ fn may_be_secret(name: &str) -> bool {
 }
 
 /// A place on a request, with the prefix beside it.
-fn placement(auth: &Reader<'_>) -> Option<Placement> {
+pub(super) fn placement(auth: &Reader<'_>) -> Option<Placement> {
     let prefix = match auth.get("prefix") {
         Some(node) => match as_text(node) {
             Some(text) => Some(text.to_owned()),
@@ -225,7 +234,7 @@ fn placement(auth: &Reader<'_>) -> Option<Placement> {
 }
 
 /// A URL to log in at; a path is one of the sink's own origin.
-fn login_url(auth: &Reader<'_>, sink: Option<&Reader<'_>>) -> Option<String> {
+pub(super) fn login_url(auth: &Reader<'_>, sink: Option<&Reader<'_>>) -> Option<String> {
     let expected = "an address, for example \"https://login.example/oauth/token\"";
     let expected =
         if sink.is_some() { "a path of the sink's own origin, for example \"/api/login\"" } else { expected };
@@ -320,50 +329,6 @@ fn life(auth: &Reader<'_>) -> Option<Life> {
         auth.wrong("lifetime", node, LIFETIME);
     }
     life
-}
-
-fn oauth2(auth: &Reader<'_>) -> Option<OAuth2> {
-    let url = login_url(auth, None);
-    let client_id = match auth.get("client_id") {
-        Some(node) if matches!(node.value, Value::Table(_)) => {
-            secrets::source(auth, "client_id").map(|source| Words::Secret { prefix: String::new(), source })
-        }
-        _ => auth.need_text("client_id", "the client's id").map(|id| Words::Plain(id.to_owned())),
-    };
-    let client_secret = secrets::source(auth, "client_secret");
-    let client_auth = auth.word("client_auth", &[("basic", ClientAuth::Basic), ("body", ClientAuth::Body)]);
-    let refreshes = auth.word("grant", &[("client_credentials", false), ("refresh_token", true)]).unwrap_or(false);
-    let grant = if refreshes {
-        let first = secrets::needed(auth, "refresh_token");
-        if auth.get("state_file").is_none() {
-            auth.missing("state_file", "state_file = \"/var/lib/portero/NAME.token\", where a rotated token is kept");
-        }
-        let state = auth.path_to("state_file", "where a rotated refresh token is kept");
-        (|| Some(Grant::RefreshToken { first: first?, state: state? }))()
-    } else {
-        if auth.get("client_secret").is_none() {
-            auth.missing("client_secret", "client_secret = { credential = \"NAME\" }");
-        }
-        Some(Grant::ClientCredentials)
-    };
-    let text = |key| auth.text(key, "text as the vendor's documents have it").map(str::to_owned);
-    let (scope, audience) = (text("scope"), text("audience"));
-    let lifetime = auth.number("lifetime", 1..=31_536_000, "seconds, where the vendor does not say: for example 3600");
-    let place = placement(auth);
-    if auth.get("client_secret").is_some() && client_secret.is_none() {
-        return None;
-    }
-    Some(OAuth2 {
-        url: url?,
-        grant: grant?,
-        client_id: client_id?,
-        client_secret,
-        client_auth: client_auth.unwrap_or_default(),
-        scope,
-        audience,
-        lifetime: lifetime.map(Duration::from_secs),
-        place: place?,
-    })
 }
 
 /// `secret = …`, or `keys = [{ id = …, secret = … }]`.

@@ -1,6 +1,8 @@
-//! `[[sink]]` with `type = "postgres"`.
+//! `[[sink]]` with `type = "postgres"`, and every other place that names a database.
 //!
 //! Must not: know how the sink delivers, or ask a name server.
+
+use std::path::PathBuf;
 
 use super::address::{self, Url, is_loopback};
 use super::brokers::missing_file;
@@ -21,6 +23,20 @@ const URL: &str = "the database's address, for example \"postgresql://portero@db
 pub(super) fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
     let batch = batch(reader, 50_000, BATCH);
     let timeout = timeout(reader);
+    let Server { url, password, tls, ca_file } = server(reader, true)?;
+    Some(postgres::Config { url, password, batch, tls, ca_file, timeout })
+}
+
+/// A database server and how to log in.
+pub(super) struct Server {
+    pub(super) url: String,
+    pub(super) password: Option<SecretSource>,
+    pub(super) tls: TlsMode,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+/// The keys that lead to a database; `writes`: a standby is of no use.
+pub(super) fn server(reader: &Reader<'_>, writes: bool) -> Option<Server> {
     let password: Option<SecretSource> = secrets::source(reader, "password");
     let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
     missing_file(reader, "ca_file", ca_file.as_deref());
@@ -47,7 +63,7 @@ pub(super) fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
         reader.wrong("url", node, URL);
         return None;
     }
-    if value(url, "target_session_attrs").is_some_and(|attrs| !matches!(attrs, "read-write" | "any")) {
+    if writes && value(url, "target_session_attrs").is_some_and(|attrs| !matches!(attrs, "read-write" | "any")) {
         reader.wrong("url", node, "target_session_attrs=read-write: events are written, a standby takes none");
         return None;
     }
@@ -80,7 +96,7 @@ pub(super) fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
             "password = { credential = \"NAME\" } (without it only a server that trusts the connection lets us in)";
         reader.doubt("password", &reader.place, "nothing", expected);
     }
-    Some(postgres::Config { url: text.to_owned(), password, batch, tls, ca_file, timeout })
+    Some(Server { url: text.to_owned(), password, tls, ca_file })
 }
 
 /// One URL for each host: `postgresql://USER@A:1,B:2/DATABASE` names two servers of which one takes writes.

@@ -11,7 +11,7 @@ use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::terminals::{self, Terminal};
 use super::tree::{self, Lines, Place};
-use super::{Config, brokers, directory, environment, plain, presets, topics};
+use super::{Config, Expiring, brokers, directory, environment, plain, presets, topics};
 use crate::terminal::{BrokerConfig, Endpoint, ListenConfig};
 
 /// Largest configuration file, bytes.
@@ -80,6 +80,7 @@ pub fn load_text(file: &Path, text: &str, options: &Options) -> Result<Loaded, P
         errors: RefCell::default(),
         warnings: RefCell::default(),
         secrets: RefCell::default(),
+        expiring: RefCell::default(),
     };
     let config = match tree::parse(text) {
         Ok(mut root) => {
@@ -177,7 +178,14 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
         .collect();
     topics_of(report, &terminals, &known);
 
+    let expiring = report.expiring.take().into_iter().map(|(key, day)| {
+        let owner = sinks.iter().find(|sink| key.starts_with(&format!("{}.", sink.path)));
+        let sink = owner.and_then(|sink| sink.name.as_ref()).map(|(name, _)| name.clone());
+        Expiring { sink, key, last_day: day }
+    });
+    let expiring = expiring.collect();
     Some(Config {
+        expiring,
         file: report.file.clone(),
         identity: identity?,
         clock,

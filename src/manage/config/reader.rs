@@ -18,6 +18,8 @@ pub(super) struct Report<'a> {
     pub(super) errors: RefCell<Vec<Problem>>,
     pub(super) warnings: RefCell<Vec<Problem>>,
     pub(super) secrets: RefCell<Vec<(SecretSource, Problem)>>,
+    /// Keys of secrets, and until when they are good.
+    pub(super) expiring: RefCell<Vec<(String, jiff::civil::Date)>>,
 }
 
 impl Report<'_> {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::reader::{Reader, Report};
+use super::reader::{Reader, Report, as_text};
 use super::tree::{Node, Value};
 use crate::secret::SecretSource;
 
@@ -29,6 +29,15 @@ pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) ->
     let credential = table.text("credential", "the name of a credential");
     let file = table.path_to("file", "the path of a file of mode 0600");
     let prefix = if prefixed { table.text("prefix", "the text before it, for example \"token \"") } else { None };
+    // Asked for only where it stands: few secrets have an end that is known.
+    if table.entries().any(|(name, ..)| name == "expires")
+        && let Some(node) = table.get("expires")
+    {
+        match day(node) {
+            Some(day) => reader.report.expiring.borrow_mut().push((reader.key(key), day)),
+            None => table.wrong("expires", node, "the last day on which it is good, for example \"2027-01-31\""),
+        }
+    }
     let (has_credential, has_file) = (table.get("credential").is_some(), table.get("file").is_some());
     let secret = match (has_credential, has_file) {
         (true, true) => {
@@ -53,6 +62,15 @@ pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) ->
     let problem = reader.report.problem(&node.place, &reader.key(key), "", "");
     reader.report.secrets.borrow_mut().push((secret.clone(), problem));
     Some((prefix.unwrap_or_default().to_owned(), secret))
+}
+
+/// A day, in quotes or without.
+fn day(node: &Node) -> Option<jiff::civil::Date> {
+    match (&node.value, as_text(node)) {
+        (Value::Datetime(text), _) => text.parse().ok(),
+        (_, Some(text)) if text.len() == 10 => text.parse().ok(),
+        _ => None,
+    }
 }
 
 /// The same where it must be there.

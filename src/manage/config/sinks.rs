@@ -12,7 +12,7 @@ use super::plain::name;
 use super::reader::{Reader, as_text};
 use super::request;
 use super::tree::Place;
-use super::{answers, auth, database, presets};
+use super::{answers, auth, database, presets, proxy};
 use crate::deliver::{self, Kind, UnknownPerson, api};
 use crate::journal::Start;
 use crate::tls::TlsMode;
@@ -28,6 +28,7 @@ const API_KEYS: &[&str] = &[
     "preset",
     "client_cert",
     "client_key",
+    "proxy",
     "on_ambiguous",
     "answer",
     "answer_format",
@@ -136,6 +137,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     };
     let client = auth::client(reader);
     let client_fails = client.is_none() && reader.get("client_cert").is_some();
+    let proxy = proxy::proxy(reader);
     let answering = answers::answering(reader);
     answers::check(reader, &answering, (!auth_fails).then_some(&auth));
     const URL: &str = "the address of the API, for example \"https://vendor.example/api/v1/events\"";
@@ -176,6 +178,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         tls,
         ca_file,
         client,
+        proxy: proxy?,
         answers: answering.rules,
         answers_written: answers::written(reader),
         poll: answering.poll,
@@ -187,7 +190,13 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     })
 }
 
-fn api_tls(reader: &Reader<'_>, url: &Url<'_>, tls: Option<TlsMode>, node: &super::tree::Node) -> Option<TlsMode> {
+/// `tls` as it goes with the url.
+pub(super) fn api_tls(
+    reader: &Reader<'_>,
+    url: &Url<'_>,
+    tls: Option<TlsMode>,
+    node: &super::tree::Node,
+) -> Option<TlsMode> {
     match (url.scheme, tls, is_loopback(url.host)) {
         ("https", None | Some(TlsMode::Require), _) => Some(TlsMode::Require),
         ("https", Some(TlsMode::Insecure), _) => {
@@ -219,7 +228,7 @@ pub(super) fn warn_insecure(reader: &Reader<'_>) {
 }
 
 /// `headers = { X-Site = "…" }`.
-fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
+pub(super) fn headers(reader: &Reader<'_>) -> Vec<(String, String)> {
     let Some(table) = reader.child("headers", "a table such as { X-Site = \"obra-norte\" }") else { return Vec::new() };
     let mut headers = Vec::new();
     for (name, place, node) in table.entries() {

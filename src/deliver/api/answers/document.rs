@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use super::{Format, header};
-use crate::deliver::api::exchange::Answer;
+use crate::deliver::exchange::Answer;
 
 /// Where a rule looks.
 #[derive(Debug, Clone, PartialEq, Eq)]

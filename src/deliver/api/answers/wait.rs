@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{Rules, header};
-use crate::deliver::api::exchange::Answer;
 use crate::deliver::api::rules;
+use crate::deliver::exchange::Answer;
 use crate::event::UtcMicros;
 
 /// A header that says when to come back.

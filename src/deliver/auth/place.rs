@@ -8,8 +8,8 @@ use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::deliver::Error;
-use crate::deliver::api::exchange::Draft;
-use crate::deliver::api::template::percent_encoded;
+use crate::deliver::exchange::Draft;
+use crate::deliver::exchange::percent_encoded;
 
 /// Where on a request a credential stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

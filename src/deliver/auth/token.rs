@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::login::Life;
 use crate::deliver::Outcome;
-use crate::deliver::api::exchange::{Answer, Fault};
-use crate::deliver::api::rules;
+use crate::deliver::exchange::{self, Answer, Fault};
 use crate::event::UtcMicros;
 
 /// Tokens that are asked for within [`WINDOW`] at most: vendors count logins (Personio: 60 a minute, then a minute's
@@ -113,7 +112,7 @@ pub(super) fn refused(reply: &Answer, now: UtcMicros) -> Option<Outcome> {
         300..=399 => Some(blocked("a redirect; give the final address in the url of the sink's auth")),
         _ => {
             let reason = format!("the login was answered {status}");
-            Some(Outcome::Retry { reason, after: rules::wish(reply, now) })
+            Some(Outcome::Retry { reason, after: exchange::wish(reply, now) })
         }
     }
 }
@@ -134,7 +133,7 @@ pub(super) fn life(life: &Life, document: &Value, reply: &Answer, now: UtcMicros
         Life::Fixed(life) => Some(*life),
         Life::Relative(pointer) => seconds(document.pointer(pointer)?).map(Duration::from_secs_f64),
         Life::Absolute(pointer) => {
-            let now = reply.date.as_deref().and_then(rules::http_date).unwrap_or(now.0);
+            let now = reply.date.as_deref().and_then(exchange::http_date).unwrap_or(now.0);
             let until = match document.pointer(pointer)? {
                 Value::String(text) if text.contains(['-', ':']) => {
                     text.trim().parse::<jiff::Timestamp>().ok()?.as_microsecond()

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::place::put;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
-use crate::deliver::api::exchange::{Answer, Draft, Wire};
-use crate::deliver::api::template::percent_encoded;
+use crate::deliver::exchange::percent_encoded;
+use crate::deliver::exchange::{Answer, Draft, Wire};
 use crate::deliver::{Error, Outcome};
 
 /// `auth = { type = "login" }`.
@@ -75,7 +75,7 @@ pub enum Life {
 }
 
 /// The state of a login.
-pub(in crate::deliver::api) struct Logins {
+pub(in crate::deliver) struct Logins {
     config: Login,
     url: Url,
     keeper: Keeper,

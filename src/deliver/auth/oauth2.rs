@@ -1,4 +1,4 @@
-//! OAuth 2.0: client credentials (RFC 6749 §4.4) and a refresh token that may rotate (§6).
+//! OAuth 2.0: client credentials (RFC 6749 §4.4), a refresh token that may rotate (§6), assertions (RFC 7523).
 //!
 //! Must not: use a rotated refresh token before it is on disk, or ask for a token while one is good.
 
@@ -13,13 +13,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::jwt::Assertion;
 use super::login::Life;
 use super::state::StateFile;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
-use crate::deliver::api::exchange::{Draft, Wire};
-use crate::deliver::api::template::percent_encoded;
+use crate::deliver::exchange::percent_encoded;
+use crate::deliver::exchange::{Draft, Wire};
 use crate::deliver::{Error, Outcome};
+use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
 /// `auth = { type = "oauth2" }`.
@@ -35,6 +37,8 @@ pub struct OAuth2 {
     pub client_secret: Option<SecretSource>,
     /// How the client shows who it is.
     pub client_auth: ClientAuth,
+    /// What is signed for [`ClientAuth::Assertion`] and [`Grant::JwtBearer`].
+    pub assertion: Option<Box<Assertion>>,
     /// `scope`.
     pub scope: Option<String>,
     /// `audience`.
@@ -57,6 +61,8 @@ pub enum Grant {
         /// Where those are kept that replaced it.
         state: PathBuf,
     },
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 §2.1).
+    JwtBearer,
 }
 
 /// How the client shows who it is (RFC 6749 §2.3.1).
@@ -67,15 +73,20 @@ pub enum ClientAuth {
     Basic,
     /// `client_id` and `client_secret` in the form.
     Body,
+    /// An assertion in the form (RFC 7523 §2.2).
+    Assertion,
 }
 
 /// The state of an OAuth client.
-pub(in crate::deliver::api) struct OAuthState {
+pub(in crate::deliver) struct OAuthState {
     config: OAuth2,
     url: Url,
     keeper: Keeper,
     /// A refresh token that could not be written down yet, and the one that it descends from.
     unsaved: Option<(SecretString, SecretString)>,
+    random: fastrand::Rng,
+    /// When the refresh token ends, where the server says so.
+    pub(super) ends: Option<UtcMicros>,
     /// What was sent, to be masked.
     sent: Vec<SecretString>,
 }
@@ -84,7 +95,15 @@ impl OAuthState {
     pub(super) fn new(config: OAuth2) -> Result<Self, Error> {
         let url = Url::parse(&config.url).map_err(|e| Error::Address(format!("auth.url is not a URL: {e}")))?;
         config.place.check()?;
-        Ok(Self { config, url, keeper: Keeper::default(), unsaved: None, sent: Vec::new() })
+        Ok(Self {
+            config,
+            url,
+            keeper: Keeper::default(),
+            unsaved: None,
+            random: fastrand::Rng::new(),
+            ends: None,
+            sent: Vec::new(),
+        })
     }
 
     pub(super) async fn sign(&mut self, wire: &Wire, draft: &mut Draft) -> Result<(), Outcome> {
@@ -125,11 +144,17 @@ impl OAuthState {
 
     async fn fetch(&mut self, wire: &Wire) -> Result<(), Outcome> {
         self.keeper.may_ask(Instant::now())?;
-        let (draft, refresh) = self.draft().map_err(|reason| Outcome::Blocked { reason })?;
-        let reply = wire.exchange(draft, 0).await.map_err(token::unreachable)?;
         let now = wire.clock.now().wall;
-        if let Some(outcome) = token::refused(&reply, now) {
-            return Err(outcome);
+        let (draft, refresh) = self.draft(now).map_err(|reason| Outcome::Blocked { reason })?;
+        let reply = wire.exchange(draft, 0).await.map_err(token::unreachable)?;
+        match token::refused(&reply, now) {
+            // An assertion is good for minutes: a clock that is wrong ends it before it is made, or long after.
+            Some(Outcome::Blocked { reason }) if self.config.assertion.is_some() => {
+                let skew = super::skew(wire, &reply).map(|skew| format!("; {skew}")).unwrap_or_default();
+                return Err(Outcome::Blocked { reason: format!("{reason}{skew}") });
+            }
+            Some(outcome) => return Err(outcome),
+            None => {}
         }
         let document: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         let text = |key: &str| document.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -142,15 +167,33 @@ impl OAuthState {
             self.unsaved = Some((first, SecretString::from(next)));
             self.save()?;
         }
+        if matches!(self.config.grant, Grant::RefreshToken { .. }) {
+            self.ends = refresh_end(&document, now);
+        }
         let life = token::life(&Life::Relative("/expires_in".to_owned()), &document, &reply, now);
         self.keeper.keep(access, life.or(self.config.lifetime), Instant::now());
         Ok(())
     }
 
+    /// A new assertion, remembered to be masked.
+    fn assert(&mut self, client_id: &str, now: UtcMicros) -> Result<String, String> {
+        let Some(assertion) = &self.config.assertion else {
+            return Err("the sink's auth has no assertion; check its grant and client_auth".to_owned());
+        };
+        let id = format!("{:032x}", self.random.u128(..));
+        let text = assertion.make(client_id, &self.config.url, now, &id)?;
+        self.sent.push(SecretString::from(text.clone()));
+        Ok(text)
+    }
+
     /// The request for a token; with a refresh token also the first one and the one in it.
-    fn draft(&mut self) -> Result<(Draft, Option<(SecretString, SecretString)>), String> {
+    fn draft(&mut self, now: UtcMicros) -> Result<(Draft, Option<(SecretString, SecretString)>), String> {
         self.sent.clear();
         let mut pairs = Vec::new();
+        let id = match &self.config.client_id {
+            Words::Plain(text) => text.clone(),
+            Words::Secret { source, .. } => source.read().map_err(|e| e.to_string())?.expose_secret().to_owned(),
+        };
         let refresh = match &self.config.grant {
             Grant::ClientCredentials => {
                 pairs.push(("grant_type", "client_credentials".to_owned()));
@@ -164,10 +207,11 @@ impl OAuthState {
                 self.sent.push(current.clone());
                 Some((first, current))
             }
-        };
-        let id = match &self.config.client_id {
-            Words::Plain(text) => text.clone(),
-            Words::Secret { source, .. } => source.read().map_err(|e| e.to_string())?.expose_secret().to_owned(),
+            Grant::JwtBearer => {
+                pairs.push(("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned()));
+                pairs.push(("assertion", self.assert(&id, now)?));
+                None
+            }
         };
         let secret = match &self.config.client_secret {
             Some(source) => Some(source.read().map_err(|e| e.to_string())?),
@@ -177,6 +221,14 @@ impl OAuthState {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         match (&secret, self.config.client_auth) {
+            (_, ClientAuth::Assertion) => {
+                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                pairs.push(("client_assertion_type", kind.to_owned()));
+                pairs.push(("client_assertion", self.assert(&id, now)?));
+                if !id.is_empty() {
+                    pairs.push(("client_id", id));
+                }
+            }
             (Some(secret), ClientAuth::Basic) => {
                 let pair = format!("{}:{}", percent_encoded(&id), percent_encoded(secret.expose_secret()));
                 let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
@@ -188,6 +240,7 @@ impl OAuthState {
                 pairs.push(("client_id", id));
                 pairs.push(("client_secret", secret.expose_secret().to_owned()));
             }
+            (None, _) if id.is_empty() => {}
             (None, _) => pairs.push(("client_id", id)),
         }
         self.sent.extend(secret);
@@ -198,4 +251,11 @@ impl OAuthState {
         let body = Bytes::from(body.join("&"));
         Ok((Draft { method: reqwest::Method::POST, url: self.url.clone(), headers, body }, refresh))
     }
+}
+
+/// When the refresh token ends; no standard names it, these two are common. 0 says that it does not end.
+fn refresh_end(document: &Value, now: UtcMicros) -> Option<UtcMicros> {
+    let names = ["/refresh_expires_in", "/refresh_token_expires_in"];
+    let life = names.iter().find_map(|name| document.pointer(name)?.as_i64()).filter(|seconds| *seconds > 0)?;
+    Some(UtcMicros(now.0.saturating_add(life.saturating_mul(1_000_000))))
 }

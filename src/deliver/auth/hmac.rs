@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::fixed::READ_AGAIN;
 use crate::deliver::Error;
-use crate::deliver::api::exchange::Draft;
+use crate::deliver::exchange::Draft;
 use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
@@ -139,7 +139,7 @@ pub enum Part {
 }
 
 /// The state of a signer.
-pub(in crate::deliver::api) struct Signer {
+pub(in crate::deliver) struct Signer {
     config: Hmac,
     keys: Option<Vec<(SecretString, SecretSlice<u8>)>>,
     renewed_at: Option<Instant>,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Auth, Placement, Words};
 use crate::deliver::Error;
-use crate::deliver::api::exchange::Draft;
+use crate::deliver::exchange::Draft;
 use crate::secret::SecretSource;
 
 /// A credential is read again after a 401, but not more often than this.
@@ -53,7 +53,7 @@ impl What {
     }
 }
 
-pub(in crate::deliver::api) struct Fixed {
+pub(in crate::deliver) struct Fixed {
     pieces: Vec<Piece>,
     /// One for each piece, once read; empty for what is no secret.
     read: Option<Vec<SecretString>>,
@@ -81,7 +81,7 @@ impl Fixed {
                 })
                 .collect(),
             // The others have a run-time state of their own.
-            Auth::None | Auth::Login(_) | Auth::OAuth2(_) | Auth::Hmac(_) => Vec::new(),
+            Auth::None | Auth::Login(_) | Auth::OAuth2(_) | Auth::Hmac(_) | Auth::Digest(_) => Vec::new(),
         };
         pieces.iter().try_for_each(|piece| piece.at.check())?;
         Ok(Self { pieces, read: None, renewed_at: None })

@@ -3,9 +3,13 @@
 //! Must not: let a secret into an error, a log line or a URL that is shown; keep one where it is not needed; or ask for
 //! two tokens at once.
 
+mod digest;
+
 mod fixed;
 
 mod hmac;
+
+mod jwt;
 
 mod login;
 
@@ -19,17 +23,21 @@ mod token;
 
 use std::time::Duration;
 
+pub use self::digest::DigestLogin;
+use self::digest::Digester;
 use self::fixed::Fixed;
 use self::hmac::Signer;
 pub use self::hmac::{Algorithm, Code, Hmac, HmacKey, Part, Stamp};
+pub use self::jwt::{Assertion, JwtAlgorithm};
 use self::login::Logins;
 pub use self::login::{Format, Life, Login, TokenAt};
 use self::oauth2::OAuthState;
 pub use self::oauth2::{ClientAuth, Grant, OAuth2};
 pub use self::place::Placement;
-use super::exchange::{Answer, Draft, Wire};
-use super::rules;
+use super::exchange::{self, Answer, Draft, Wire};
+
 use crate::deliver::{Error, Outcome};
+use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
 /// A clock that differs from the server's by more than this breaks signatures at common vendors (they allow five minutes
@@ -89,6 +97,8 @@ pub enum Auth {
     OAuth2(Box<OAuth2>),
     /// Each request is signed.
     Hmac(Box<Hmac>),
+    /// `Authorization: Digest …` (RFC 7616).
+    Digest(DigestLogin),
 }
 
 impl Auth {
@@ -107,6 +117,7 @@ impl Auth {
                 };
                 headers.iter().map(|(name, words)| (name.clone(), shown(words))).collect()
             }
+            Self::Digest(_) => one("authorization", "Digest ***"),
             Self::Login(login) => login.place.shown(),
             Self::OAuth2(oauth2) => oauth2.place.shown(),
             Self::Hmac(hmac) => {
@@ -139,6 +150,7 @@ pub(super) enum Authority {
     Login(Box<Logins>),
     OAuth2(Box<OAuthState>),
     Hmac(Box<Signer>),
+    Digest(Box<Digester>),
 }
 
 impl Authority {
@@ -148,6 +160,7 @@ impl Authority {
             Auth::Login(login) => Self::Login(Box::new(Logins::new(*login)?)),
             Auth::OAuth2(oauth2) => Self::OAuth2(Box::new(OAuthState::new(*oauth2)?)),
             Auth::Hmac(hmac) => Self::Hmac(Box::new(Signer::new(*hmac)?)),
+            Auth::Digest(login) => Self::Digest(Box::new(Digester::new(login))),
             other => Self::Fixed(Fixed::new(other)?),
         })
     }
@@ -158,15 +171,32 @@ impl Authority {
         match self {
             Self::Fixed(fixed) => fixed.sign(draft).map_err(blocked),
             Self::Hmac(signer) => signer.sign(draft, wire.clock.now().wall).map_err(blocked),
+            Self::Digest(digester) => digester.sign(draft).map_err(blocked),
             Self::Login(logins) => logins.sign(wire, draft).await,
             Self::OAuth2(oauth2) => oauth2.sign(wire, draft).await,
         }
     }
 
-    /// After an answer that says that we are not known: reads the secrets again, or fetches another token. True if there
-    /// is anything new to be tried.
-    pub(super) async fn renew(&mut self, wire: &Wire) -> Result<bool, Outcome> {
+    /// What an answer says about the next request.
+    pub(super) fn heard(&mut self, reply: &Answer) {
+        if let Self::Digest(digester) = self {
+            digester.heard(reply);
+        }
+    }
+
+    /// When what a person gave us ends, as the server has said.
+    pub(super) fn ends(&self) -> Option<UtcMicros> {
         match self {
+            Self::OAuth2(oauth2) => oauth2.ends,
+            _ => None,
+        }
+    }
+
+    /// After an answer that says that we are not known: reads the secrets again, answers its challenge, or fetches another
+    /// token. True if there is anything new to be tried.
+    pub(super) async fn renew(&mut self, wire: &Wire, reply: &Answer) -> Result<bool, Outcome> {
+        match self {
+            Self::Digest(digester) => digester.renewed(reply),
             Self::Fixed(fixed) => Ok(fixed.renewed()),
             Self::Hmac(signer) => Ok(signer.renewed()),
             Self::Login(logins) => logins.renew(wire).await,
@@ -179,6 +209,7 @@ impl Authority {
         match self {
             Self::Fixed(fixed) => fixed.secrets(),
             Self::Hmac(signer) => signer.secrets(),
+            Self::Digest(digester) => digester.secrets(),
             Self::Login(logins) => logins.secrets(),
             Self::OAuth2(oauth2) => oauth2.secrets(),
         }
@@ -186,17 +217,26 @@ impl Authority {
 
     /// What to say besides where a signature was not accepted and the two clocks differ.
     pub(super) fn skew(&self, wire: &Wire, reply: &Answer) -> Option<String> {
-        if !matches!(self, Self::Hmac(_)) {
-            return None;
-        }
-        let theirs = reply.date.as_deref().and_then(rules::http_date)?;
-        let ours = wire.clock.now().wall.0;
-        let apart = Duration::from_micros(theirs.abs_diff(ours)).as_secs();
-        let side = if ours < theirs { "behind" } else { "ahead of" };
-        (apart > SKEW).then(|| {
-            format!("this gateway's clock is {apart} s {side} the server's, which breaks the signature: set the clock")
-        })
+        if matches!(self, Self::Hmac(_)) { skew(wire, reply) } else { None }
     }
+}
+
+/// How far our clock is from the server's, where that breaks what we sign.
+fn skew(wire: &Wire, reply: &Answer) -> Option<String> {
+    let theirs = reply.date.as_deref().and_then(exchange::http_date)?;
+    let ours = wire.clock.now().wall.0;
+    let apart = Duration::from_micros(theirs.abs_diff(ours)).as_secs();
+    let side = if ours < theirs { "behind" } else { "ahead of" };
+    (apart > SKEW).then(|| {
+        format!("this gateway's clock is {apart} s {side} the server's, which breaks the signature: set the clock")
+    })
+}
+
+/// When a JSON Web Token ends (`exp`, RFC 7519 §4.1.4), if this is one. It is not verified: the server does that.
+pub(super) fn token_end(token: &str) -> Option<UtcMicros> {
+    let claims = jwt::claims(token)?;
+    let seconds = claims.get("exp")?.as_f64().filter(|seconds| (0.0..4e12).contains(seconds))?;
+    Some(UtcMicros((seconds * 1e6) as i64))
 }
 
 #[cfg(test)]
