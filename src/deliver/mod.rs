@@ -11,6 +11,9 @@ pub mod central;
 
 mod complaint;
 
+#[cfg(feature = "contract")]
+pub mod contract;
+
 pub mod filter;
 
 mod plan;
