@@ -13,6 +13,7 @@ mod fields;
 mod filters;
 mod load;
 mod mapping;
+mod places;
 mod plain;
 mod problem;
 mod reader;
@@ -27,6 +28,7 @@ mod tree;
 use std::path::PathBuf;
 
 pub use load::{Loaded, Options, load, load_text};
+pub use places::{Places, Spot};
 pub use problem::{Problem, Problems};
 pub use secrets::Secrets;
 
