@@ -61,7 +61,7 @@ async fn run() {
 fn sink(world: &World, batch: usize, keys: &str) -> api::Api {
     let text = format!(
         "[gateway]\nid = \"g\"\nsite = \"s\"\nzone = \"America/Santiago\"\n[[sink]]\nname = \"far\"\ntype = \"api\"\n\
-         url = \"http://127.0.0.1:9\"\nbatch = {batch}\n{keys}"
+         url = \"http://127.0.0.1:9\"\nbatch = {batch}\non_ambiguous = \"resend\"\n{keys}"
     );
     let options = Options { secrets: Secrets::Ignore, environment: Vec::new(), credentials: None, units: Vec::new() };
     let config = load_text(Path::new("bench.toml"), &text, &options).unwrap().config;

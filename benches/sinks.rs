@@ -1,5 +1,8 @@
-//! Draining a backlog of 100,000 events: into PostgreSQL, against a `COPY` of the same rows into the same indexed table,
-//! and into an HTTP API. Prints rows/s, the ratio and the CPU time that this process spent per event.
+//! Draining a backlog, 100,000 events or as many as the argument says: into PostgreSQL, by a login that may write as one gateway
+//! only, against a `COPY` of the same rows into the same indexed, partitioned table; and into an HTTP API. Prints rows/s, the
+//! ratio, the CPU time that this process spent, and its resident memory.
+//!
+//! `cargo bench --bench sinks -- 1000000 5000`: how many events, how many a turn (2,000 by default, as in configuration).
 //!
 //! Must not: be a test. No figure here fails anything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a bench")]
@@ -26,7 +29,7 @@ use crate::support::{Behaviour, VendorApi};
 use crate::world::World;
 
 const EVENTS: usize = 100_000;
-const ROUNDS: usize = 3;
+const BATCH: usize = 2000;
 
 fn main() {
     // `cargo bench -- --list` and filters that don't mean us.
@@ -37,77 +40,142 @@ fn main() {
     runtime.block_on(run());
 }
 
+/// How many events, and how many of them a turn, from the command line.
+fn wanted() -> (usize, usize) {
+    let mut numbers = std::env::args().filter_map(|a| a.parse().ok());
+    (numbers.next().unwrap_or(EVENTS), numbers.next().unwrap_or(BATCH))
+}
+
 async fn run() {
+    let (events, batch) = wanted();
+    let rounds = if events > EVENTS { 2 } else { 3 };
     let world = World::new().await;
-    for _ in 0..EVENTS / 1000 {
+    for _ in 0..events / 1000 {
         world.punches(1000).await;
     }
-    println!("{EVENTS} events in the journal, best of {ROUNDS} rounds");
+    println!("{events} events in the journal, {batch} a turn, best of {rounds} rounds");
     let server = server().await;
-    let mut drains = Vec::new();
-    for round in 0..ROUNDS {
+    server.psql("SELECT portero.make_month('2025-03-01')");
+    server.psql(
+        "CREATE ROLE own LOGIN IN ROLE portero_login; \
+         INSERT INTO portero.login (tenant, login, gateway_id) VALUES ('default', 'own', 'gw-1')",
+    );
+    let (mut drains, mut copies) = (Vec::new(), Vec::new());
+    // What the server itself spent: machine time is shared with whatever else runs, this is not.
+    let postmaster = server.psql("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)");
+    let (mut drained_cpu, mut copied_cpu) = (f64::INFINITY, f64::INFINITY);
+    for round in 0..rounds {
         server.psql("TRUNCATE portero.event; CHECKPOINT");
         let config = postgres::Config {
-            url: server.url_as("gateway"),
+            url: server.url_as("own"),
             password: None,
-            batch: 2000,
+            batch,
             tls: TlsMode::Disable,
             ca_file: None,
             timeout: TIMEOUT,
         };
         let sink = postgres::Postgres::new(&format!("central-{round}"), &config, "00ff", world.clock.clone()).unwrap();
-        drains.push(drain(&world, sink).await);
-    }
-    assert_eq!(server.psql("SELECT count(*) FROM portero.event"), EVENTS.to_string());
-    let drained = best(&drains);
-    // The same rows in the same order, by the server's own COPY from a file of its own.
-    server.psql("COPY (SELECT * FROM portero.event ORDER BY seq) TO '/tmp/portero-bench.copy' (FORMAT binary)");
-    let mut copies = Vec::new();
-    for _ in 0..ROUNDS {
+        let cpu = spent(&postmaster).await;
+        drains.push(drain(&world, sink, events).await);
+        drained_cpu = drained_cpu.min(spent(&postmaster).await - cpu);
+        assert_eq!(server.psql("SELECT count(*) FROM portero.event"), events.to_string());
+        if round == 0 {
+            // The same rows in the same order, by the server's own COPY from a file of its own.
+            server.psql("COPY (SELECT * FROM portero.event ORDER BY seq) TO '/tmp/portero-bench.copy' (FORMAT binary)");
+        }
         server.psql("TRUNCATE portero.event; CHECKPOINT");
+        let cpu = spent(&postmaster).await;
         let start = Instant::now();
         server.psql("COPY portero.event FROM '/tmp/portero-bench.copy' (FORMAT binary)");
-        copies.push((start.elapsed().as_secs_f64(), 0.0));
+        copies.push(start.elapsed().as_secs_f64());
+        copied_cpu = copied_cpu.min(spent(&postmaster).await - cpu);
     }
     server.psql("COPY (SELECT 1) TO PROGRAM 'rm -f /tmp/portero-bench.copy'");
-    let copied = best(&copies);
-    say("postgresql drain", drained);
-    println!("postgresql copy: {:.0} rows/s", EVENTS as f64 / copied.0);
-    println!("postgresql drain / copy: {:.2} (budget 0.7)", copied.0 / drained.0);
+    let (drained, copied) = (best(&drains), copies.iter().copied().fold(f64::INFINITY, f64::min));
+    say("postgresql drain", events, drained);
+    println!("postgresql copy: {:.0} rows/s", events as f64 / copied);
+    println!("postgresql drain / copy: {:.2} (budget 0.7)", copied / drained.wall);
+    let per = 1e5 / events as f64;
+    println!(
+        "postgresql server: {:.2} CPU-seconds per 100,000 for the drain, {:.2} for the copy",
+        drained_cpu * per,
+        copied_cpu * per
+    );
 
+    if events > EVENTS {
+        return;
+    }
     let vendor = VendorApi::start_lean(Behaviour::Ok);
     let mut posts = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let config = api_config(vendor.url(), 100, TIMEOUT);
         let sink = api::Api::new(&format!("vendor-{round}"), config, world.clock.clone()).unwrap();
-        posts.push(drain(&world, sink).await);
+        posts.push(drain(&world, sink, events).await);
     }
     // The HTTP server runs in this process: its time is in here, too.
-    say("api drain, server included", best(&posts));
+    say("api drain, server included", events, best(&posts));
 }
 
-/// Wall and CPU seconds until nothing is pending.
-async fn drain<S: Sink + 'static>(world: &World, sink: S) -> (f64, f64) {
+/// What a drain took.
+#[derive(Clone, Copy)]
+struct Taken {
+    wall: f64,
+    cpu: f64,
+    /// Resident memory before it and the most while it ran, KiB.
+    resident: (u64, u64),
+}
+
+/// Runs a relay until nothing is pending.
+async fn drain<S: Sink + 'static>(world: &World, sink: S, events: usize) -> Taken {
     let name = sink.name().to_owned();
     let (start, cpu) = (Instant::now(), cpu_seconds());
+    let before = resident();
+    let mut most = before;
     let relay = world.relay(sink).await;
     // The board costs nothing to ask; the ledger would flush.
-    while relay.board.read().iter().all(|s| s.delivered < EVENTS as u64) {
+    for look in 1u32.. {
+        if relay.board.read().iter().any(|s| s.delivered >= events as u64) {
+            break;
+        }
+        if look.is_multiple_of(16) {
+            most = most.max(resident());
+        }
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
-    let taken = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    assert_eq!(world.drained(&name).await.delivered, EVENTS as u64);
+    let taken = Taken { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu, resident: (before, most) };
+    assert_eq!(world.drained(&name).await.delivered, events as u64);
     relay.stop().await;
     taken
 }
 
-fn best(rounds: &[(f64, f64)]) -> (f64, f64) {
-    rounds.iter().copied().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+fn best(rounds: &[Taken]) -> Taken {
+    let quickest = rounds.iter().copied().min_by(|a, b| a.wall.total_cmp(&b.wall)).unwrap();
+    // Memory that a round leaves to the allocator is there before the next one.
+    let most = rounds.iter().map(|taken| taken.resident.1).max().unwrap();
+    Taken { resident: (rounds[0].resident.0, most), ..quickest }
 }
 
-fn say(what: &str, (wall, cpu): (f64, f64)) {
-    let (rate, each) = (EVENTS as f64 / wall, cpu * 1e6 / EVENTS as f64);
-    println!("{what}: {rate:.0} rows/s, {each:.1} us CPU per event in this process");
+fn say(what: &str, events: usize, taken: Taken) {
+    let (rate, each) = (events as f64 / taken.wall, taken.cpu * 1e5 / events as f64);
+    let (before, most) = taken.resident;
+    println!("{what}: {rate:.0} rows/s, {each:.2} CPU-seconds per 100,000 in this process");
+    println!("{what}: resident {:.1} MB before, {:.1} MB at most", before as f64 / 1024.0, most as f64 / 1024.0);
+}
+
+/// CPU seconds of the server's processes that have ended; waits a moment for those that are ending.
+async fn spent(postmaster: &str) -> f64 {
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap_or_default();
+    // proc(5): fields 16 and 17, cutime and cstime, in hundredths of a second everywhere Linux runs today.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(13).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// `VmRSS` of this process, KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 fn cpu_seconds() -> f64 {

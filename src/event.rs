@@ -242,6 +242,24 @@ pub struct Event {
     pub corrects: Option<EventId>,
 }
 
+impl Event {
+    /// Whether a person means this terminal: the configured name, the device key, or the serial number.
+    pub fn is_from(&self, terminal: &str) -> bool {
+        self.source.terminal_id == terminal
+            || self.device_key == terminal
+            || self.reading.terminal_serial.as_deref() == Some(terminal)
+    }
+
+    /// Whether a person means somebody in this event: any number by which a person is known, or the number of the card.
+    pub fn is_about(&self, person: &str) -> bool {
+        let who = &self.reading.person;
+        let card = &self.reading.credential.card_number;
+        [&who.external_id, &who.terminal_person_id, &who.second_person_id, card]
+            .into_iter()
+            .any(|number| number.as_deref() == Some(person))
+    }
+}
+
 /// Something that could not be used: counted and journalled, goes to no sink. Scrubbed at birth (I7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

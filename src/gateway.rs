@@ -7,6 +7,8 @@
 //!
 //! Must not: decide what a part does, or let the end of one part end another, the journal's excepted.
 
+mod beat;
+
 mod house;
 
 mod start;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::deliver::directory::Directory;
 use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::{Config, Loaded, Problems};
@@ -68,6 +71,7 @@ pub(crate) struct Parts {
     config: Config,
     clock: Clock,
     journal: Journal,
+    directory: Directory,
     gateway: Gateway,
     /// Stops the links, the control socket and the housekeeping.
     inflow: CancellationToken,
@@ -90,15 +94,18 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
         relays: StatusBoard::default(),
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
-    let parts = Arc::new(Parts { config, clock, journal, gateway, inflow, outflow });
+    let directory = if config.directory.is_some() { Directory::load(&journal).await? } else { Directory::default() };
+    let parts = Arc::new(Parts { config, clock, journal, directory, gateway, inflow, outflow });
     let mut relays = JoinSet::new();
     let mut links = JoinSet::new();
     let mut keepers = JoinSet::new();
     start::relays(&parts, &mut relays).await?;
     open_control(&parts, &mut keepers).await;
     start::links(&parts, &mut links);
+    beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
+    start::directory(&parts, &mut keepers);
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
     tracing::info!(count = parts.config.terminals.len(), "gateway started");
     service::ready();
@@ -204,6 +211,7 @@ impl Parts {
             grace: Duration::from_secs(self.config.manage.shutdown_seconds) / 2,
             board: self.gateway.relays.clone(),
             pace: relay::Pace::default(),
+            directory: self.directory.clone(),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The words that are a filter by themselves.
 pub const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
@@ -16,10 +18,10 @@ pub const VARIABLE: &str = "PORTERO_LOG";
 /// Whether a text is a filter: a level, or directives such as `info,portero=debug`.
 pub fn is_filter(text: &str) -> bool {
     // A lone word that is no level would be taken for the name of a module and silence everything.
-    if !text.contains(['=', ',', '[']) {
+    if !text.contains(['=', ',']) {
         return LEVELS.contains(&text.to_ascii_lowercase().as_str());
     }
-    EnvFilter::builder().parse(text).is_ok()
+    text.parse::<Targets>().is_ok()
 }
 
 /// Starts logging. A second call in the same process does nothing.
@@ -28,16 +30,17 @@ pub fn is_filter(text: &str) -> bool {
 /// set) lines carry no time: the system's journal has its own.
 pub fn start(filter: &str, json: bool) {
     let filter = std::env::var(VARIABLE).ok().filter(|text| is_filter(text)).unwrap_or_else(|| filter.to_owned());
-    let Ok(filter) = EnvFilter::builder().parse(&filter) else { return };
+    let Ok(filter) = filter.parse::<Targets>() else { return };
     let stamped = std::env::var_os("JOURNAL_STREAM").is_none();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let lines = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    let start = tracing_subscriber::registry().with(filter);
     // `try_init` fails only where a subscriber is set already: a test, or a second call.
     let _ = match (json, stamped) {
-        (true, true) => lines.json().try_init(),
-        (true, false) => lines.json().without_time().try_init(),
-        (false, true) => lines.try_init(),
-        (false, false) => lines.without_time().try_init(),
+        (true, true) => start.with(lines().json()).try_init(),
+        (true, false) => start.with(lines().json().without_time()).try_init(),
+        (false, true) => start.with(lines()).try_init(),
+        (false, false) => start.with(lines().without_time()).try_init(),
     };
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Our own certificate or its key can't be used.
+    #[error("cannot use the client certificate: {0}")]
+    Identity(String),
     /// The system has no roots.
     #[error("no usable root certificates on this system; install ca-certificates or set ca_file")]
     NoRoots,
@@ -50,15 +53,46 @@ pub enum Error {
     Rustls(#[from] rustls::Error),
 }
 
+/// A certificate of ours and its key, for servers that want to see one.
+pub struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl ClientIdentity {
+    /// Reads both from PEM: our certificate first, then those that signed it.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let unfit = |what: &str| Error::Identity(what.to_owned());
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| unfit("client_cert is not PEM"))?;
+        if chain.is_empty() {
+            return Err(unfit("client_cert holds no certificate"));
+        }
+        // What the parser says could repeat a part of the key.
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| unfit("client_key holds no PEM private key"))?;
+        Ok(Self { chain, key })
+    }
+}
+
+/// [`client_config_as`] without a certificate of ours.
+pub fn client_config(mode: TlsMode, ca_file: Option<&std::path::Path>) -> Result<Arc<rustls::ClientConfig>, Error> {
+    client_config_as(mode, ca_file, None)
+}
+
 /// Builds the client configuration. `ca_file` replaces the system's roots. Roots that can't be parsed are skipped: one
 /// bad file in `/etc/ssl/certs` must not stop a gateway.
-pub fn client_config(mode: TlsMode, ca_file: Option<&std::path::Path>) -> Result<Arc<rustls::ClientConfig>, Error> {
+pub fn client_config_as(
+    mode: TlsMode,
+    ca_file: Option<&std::path::Path>,
+    identity: Option<ClientIdentity>,
+) -> Result<Arc<rustls::ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     if mode == TlsMode::Insecure {
         let verifier = Arc::new(AcceptAny(provider));
-        return Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()));
+        return finished(builder.dangerous().with_custom_certificate_verifier(verifier), identity);
     }
     let mut roots = rustls::RootCertStore::empty();
     match ca_file {
@@ -80,7 +114,19 @@ pub fn client_config(mode: TlsMode, ca_file: Option<&std::path::Path>) -> Result
             }
         }
     }
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    finished(builder.with_root_certificates(roots), identity)
+}
+
+type Unfinished = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn finished(builder: Unfinished, identity: Option<ClientIdentity>) -> Result<Arc<rustls::ClientConfig>, Error> {
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(ClientIdentity { chain, key }) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|_| Error::Identity("client_key does not belong to client_cert".to_owned()))?,
+    };
+    Ok(Arc::new(config))
 }
 
 /// Verifies signatures, but neither chain nor name: for `tls = "insecure"` only.

@@ -81,21 +81,7 @@ impl Site {
 
     /// Plays `count` events and waits for every confirmation.
     fn play(&self, count: u32, seed: u32) {
-        let broker = format!("mqtt://127.0.0.1:{}", self.port);
-        let (count, seed) = (count.to_string(), seed.to_string());
-        let played = self.gateway.cli(&[
-            "simulate",
-            "mqtt-json",
-            "--broker",
-            &broker,
-            "--count",
-            &count,
-            "--seed",
-            &seed,
-            "--rate",
-            "0",
-        ]);
-        assert!(played.status.success(), "{}", err(&played));
+        self.gateway.play_yard(self.port, count, seed, &[]);
     }
 
     fn stats(&self) -> Value {
@@ -267,6 +253,27 @@ fn events_can_be_followed_and_a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn a_follower_that_comes_before_the_gateway_waits_for_it() {
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let mut site = Site::new(&vendor.url());
+    let config = site.dir.path().join("portero.toml");
+    let listed = site.gateway.cli(&["events"]);
+    assert_eq!(listed.status.code(), Some(74));
+    assert!(err(&listed).contains("start the gateway"), "{}", err(&listed));
+    let file = |name: &str| std::fs::File::create(site.dir.path().join(name)).unwrap();
+    let mut command = Command::new(binary());
+    command.args(["events", "--follow", "--json", "--config"]).arg(&config);
+    let mut follower = support::Process::spawn(command.stdout(file("followed")).stderr(file("said")));
+    let text = |name: &str| std::fs::read_to_string(config.with_file_name(name)).unwrap();
+    eventually("it says that it waits", DEADLINE, || text("said").contains("waiting for a gateway"));
+    site.gateway.restart_ready();
+    site.play(7, 1);
+    eventually("what comes is shown", DEADLINE, || text("followed").lines().count() == 7);
+    follower.signal(rustix::process::Signal::INT);
+    assert_eq!(follower.wait(DEADLINE).code(), Some(0));
+}
+
+#[test]
 fn quarantined_events_are_listed_shown_and_replayed() {
     let vendor = VendorApi::start(Behaviour::RejectIf(Arc::new(|event| {
         event["native_seq"].as_str().is_some_and(|seq| seq.ends_with('3'))
@@ -408,6 +415,22 @@ fn trace_answers_whether_a_punch_arrived_by_id_and_by_person_and_day() {
     }
     let states: Vec<(&str, i32)> = states.iter().map(|(state, count)| (state.as_str(), *count)).collect();
     assert_eq!(states, [("delivered", 9), ("pending", 1), ("quarantined", 1)]);
+    // What the sink's filter left out was never sent, and is not called delivered.
+    site.gateway.sigterm();
+    let config = site.dir.path().join("portero.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\nterminals = [\"another\"]\n")).unwrap();
+    vendor.behave(Behaviour::Ok);
+    site.gateway.restart_ready();
+    site.play(1, 3);
+    eventually("it is filtered", DEADLINE, || site.stats()["sinks"][0]["filtered"].as_u64() > Some(0));
+    let last = lines(&site.gateway.cli(&["events", "--limit", "1", "--json"])).remove(0);
+    let id = last["event_id"].as_str().unwrap();
+    eventually("and traced so", DEADLINE, || {
+        lines(&site.gateway.cli(&["trace", id, "--json"]))[0]["sinks"][0]["state"] == "filtered"
+    });
+    assert!(out(&site.gateway.cli(&["trace", id])).contains("left out by the sink's filter"));
+
     let someone = ["trace", "--person", "nobody", "--date", days.first().unwrap()];
     assert_eq!(site.gateway.cli(&someone).status.code(), Some(1));
     assert_eq!(site.gateway.cli(&["trace", "01a20ada-2c0b-8816-8a18-dc2e87dead47"]).status.code(), Some(1));

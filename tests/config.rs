@@ -229,6 +229,24 @@ fn lines_and_pairs_are_read_by_their_layout() {
 }
 
 #[test]
+fn a_problem_inside_of_a_preset_names_the_preset() {
+    let text =
+        format!("{}\n[[sink]]\nname = \"hr\"\npreset = \"buk-clockings\"\nurl = \"https://hr.example\"\n", site());
+    assert_eq!(good(&text, &options()).config.sinks.len(), 3);
+    let need = Options { secrets: Secrets::Need, ..options() };
+    let said = lines(&bad(&text, &need));
+    let of_preset: Vec<_> = said.lines().filter(|l| l.starts_with("config/presets/buk-clockings.toml:")).collect();
+    assert_eq!(of_preset.len(), 2, "{said}");
+    assert!(of_preset[0].contains("sink[3].auth.headers.x-provider-name"), "{said}");
+    // What the sink says itself wins.
+    let own = format!(
+        "{text}auth.headers.x-provider-name = \"portero\"\nauth.headers.x-provider-token = {{ file = \"/x\" }}\n"
+    );
+    let said = lines(&bad(&own, &need));
+    assert!(!said.contains("config/presets") && said.contains("/x"), "{said}");
+}
+
+#[test]
 fn a_mapping_is_read_in_the_order_in_which_it_is_written() {
     use portero::deliver::api::mapping::{Format, Origin, Time};
     let text = std::fs::read_to_string(root().join("config/examples/vendor-mapping.toml")).expect("the example");

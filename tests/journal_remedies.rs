@@ -7,9 +7,13 @@
 mod journal;
 
 use journal::*;
+use portero::clock::Now;
+use portero::event::{BootTime, Origin, UtcMicros};
 use portero::journal::*;
 
 const ALL: usize = 1 << 30;
+
+const EXCUSED: [&str; 2] = ["not in the directory", "answer lost; who knows"];
 
 /// The fate of the event with this number at the only sink.
 async fn fate(journal: &Journal, n: u64) -> Fate {
@@ -30,7 +34,11 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     let source = journal.source(source()).await.unwrap();
     let sink = journal.sink("vendor", Start::All).await.unwrap();
     journal.append(entries(source, 1..=6)).await.unwrap();
-    assert!(!journal.serve(sink.id, "r1".into()).await.unwrap(), "nothing was delivered under it yet");
+    assert_eq!(
+        journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap(),
+        Some(0),
+        "nothing was delivered under it yet"
+    );
     let before = clock().now().wall;
     let named = Settlement::Confirmed { remote_id: "EMP-CKIN-2".into() };
     let verdicts = vec![(Seq(1), Settlement::Delivered), (Seq(2), named), (Seq(4), Settlement::Delivered)];
@@ -38,7 +46,7 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     journal.prove(sink.id).await.unwrap();
     let after = clock().now().wall;
     // Another mapping from here on: what went before keeps the old one.
-    assert!(!journal.serve(sink.id, "r2".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap(), Some(0));
     journal.settle(sink.id, vec![(Seq(3), Settlement::Delivered)], When::Now).await.unwrap();
     journal.close().await.unwrap();
 
@@ -53,9 +61,9 @@ async fn a_delivery_is_remembered_with_its_time_its_revision_and_the_sinks_own_n
     assert_eq!(fate(&journal, 5).await, Fate::Pending);
     assert!(journal.trace(swipe(77).id).await.unwrap().is_none());
     let sink = journal.sink("vendor", Start::All).await.unwrap();
-    assert!(!journal.serve(sink.id, "r3".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r3".into(), EXCUSED).await.unwrap(), Some(0));
     // What was proven stays known through a restart, until another revision is.
-    assert!(journal.serve(sink.id, "r1".into()).await.unwrap());
+    assert_eq!(journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap(), None);
     journal.close().await.unwrap();
 }
 
@@ -82,12 +90,12 @@ async fn what_was_refused_under_another_revision_goes_out_once_more_and_what_is_
     let source = journal.source(source()).await.unwrap();
     let sink = journal.sink("vendor", Start::All).await.unwrap();
     journal.append(entries(source, 1..=5)).await.unwrap();
-    journal.serve(sink.id, "r1".into()).await.unwrap();
+    journal.serve(sink.id, "r1".into(), EXCUSED).await.unwrap();
     let verdicts = (1..=5).map(|n| (Seq(n), quarantine(if n == 3 { "answer lost; who knows" } else { "bad field" })));
     journal.settle(sink.id, verdicts.collect(), When::Now).await.unwrap();
     assert_eq!(journal.heal(sink.id, ALL, "answer lost").await.unwrap(), 0, "the same revision");
 
-    journal.serve(sink.id, "r2".into()).await.unwrap();
+    journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap();
     assert_eq!(journal.heal(sink.id, 2, "answer lost").await.unwrap(), 2, "paced");
     let held = |records: Vec<Record>| records.iter().map(|r| r.seq.0).collect::<Vec<_>>();
     assert_eq!(held(journal.held(sink.id, ALL).await.unwrap()), [1, 2], "the oldest first");
@@ -102,7 +110,12 @@ async fn what_was_refused_under_another_revision_goes_out_once_more_and_what_is_
 
     journal.close().await.unwrap();
     let journal = bench.open();
-    journal.serve(sink.id, "r3".into()).await.unwrap();
+    assert_eq!(
+        journal.serve(sink.id, "r2".into(), EXCUSED).await.unwrap(),
+        Some(1),
+        "refused under it, and not proven"
+    );
+    journal.serve(sink.id, "r3".into(), EXCUSED).await.unwrap();
     assert_eq!(journal.heal(sink.id, ALL, "answer lost").await.unwrap(), 1, "2, which r2 did not mend");
     assert!(matches!(fate(&journal, 3).await, Fate::Quarantined { .. }));
     journal.close().await.unwrap();
@@ -125,4 +138,32 @@ async fn what_is_remembered_of_deliveries_goes_with_the_events() {
     journal.close().await.unwrap();
     let rows = |table: &str| bench.sql().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
     assert_eq!((rows("delivery"), rows("remote")), (Ok(1i64), Ok(0i64)), "the run that still went on at the end");
+}
+
+#[tokio::test]
+async fn a_day_also_holds_what_was_heard_before_the_clock_was_right() {
+    let bench = Bench::new();
+    let journal = bench.open();
+    let source = journal.source(source()).await.unwrap();
+    let second = |n: u64| BootTime(n * 1_000_000);
+    let heard = |n: u64| {
+        // A box without a battery wakes up in 1970, and a reader has no time of its own.
+        let now = Now { wall: UtcMicros(n as i64 * 1_000_000), boot: second(n), synchronised: false };
+        let mut event = swipe_at(n, now);
+        event.reading.device_time = None;
+        event.id.0[..6].copy_from_slice(&(n * 1000).to_be_bytes()[2..]);
+        event.times = portero::clock::resolve(None, &portero::clock::Zone::utc(), Origin::Live, now);
+        event
+    };
+    for n in 1..=50 {
+        journal.append(vec![entry(source, &heard(n))]).await.unwrap();
+    }
+    let of_day = async |journal: &Journal| journal.trace_around(UtcMicros(DAY), |_| true).await.unwrap().len();
+    let right = Now { wall: UtcMicros(DAY + 3_600_000_000), boot: second(3600), synchronised: true };
+    journal.anchor_clock(right).await.unwrap();
+    journal.append(entries(source, 100..=110)).await.unwrap();
+    assert_eq!(of_day(&journal).await, 61);
+    let later = UtcMicros(DAY + 7 * 86_400_000_000);
+    assert_eq!(journal.trace_around(later, |_| true).await.unwrap().len(), 0);
+    journal.close().await.unwrap();
 }

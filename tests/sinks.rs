@@ -7,11 +7,35 @@
 
 mod support;
 
+#[path = "sinks/answers.rs"]
+mod answers;
+
+#[path = "sinks/auths.rs"]
+mod auths;
+
+#[path = "sinks/centre.rs"]
+mod centre;
+
 #[path = "sinks/conformance.rs"]
 mod conformance;
 
+#[path = "sinks/doubt.rs"]
+mod doubt;
+
+#[path = "sinks/large_batches.rs"]
+mod large_batches;
+
 #[path = "sinks/mapping.rs"]
 mod mapping;
+
+#[path = "sinks/mend.rs"]
+mod mend;
+
+#[path = "sinks/mutual.rs"]
+mod mutual;
+
+#[path = "sinks/oauth_real.rs"]
+mod oauth_real;
 
 #[path = "sinks/only_api.rs"]
 mod only_api;
@@ -21,6 +45,9 @@ mod only_postgres;
 
 #[path = "sinks/pooler.rs"]
 mod pooler;
+
+#[path = "sinks/presets.rs"]
+mod presets;
 
 #[path = "sinks/proxy.rs"]
 mod proxy;

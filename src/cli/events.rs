@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigFile, Exit, Failure, Output, table};
 use crate::clock::{Clock, Zone};
 use crate::event::{UtcMicros, json};
-use crate::journal::{Journal, Query, Record, Seq};
+use crate::journal::{self, Journal, Query, Record, Seq};
 use crate::manage::config::Config;
 
 /// How often a file that another process writes is looked at.
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let mut out = Output::stdout();
     super::runtime()?.block_on(async {
-        let journal = super::open_read_only(&config)?;
+        let Some(journal) = open(&config, args.follow).await? else { return Ok(Exit::Done) };
         // Asked before: what comes between the two is then shown by `follow`, and twice by nobody.
         let end = journal.last().await?;
         let mut shown = journal.query(query.clone()).await?;
@@ -70,6 +70,35 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         journal.close().await?;
         Ok(Exit::Done)
     })
+}
+
+/// Opens the journal. Whoever follows may come before the gateway that makes it: then this waits; `None` if interrupted.
+async fn open(config: &Config, follow: bool) -> anyhow::Result<Option<Journal>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut ticks = tokio::time::interval(LOOK);
+    let mut told = false;
+    loop {
+        let missing = match Journal::open_read_only(&config.journal) {
+            Ok(journal) => return Ok(Some(journal)),
+            Err(_) if !config.journal.path.exists() => true,
+            Err(error) => matches!(error, journal::Error::NotFound(_)),
+        };
+        if !(follow && missing) {
+            return super::open_read_only(config).map(Some);
+        }
+        if !std::mem::replace(&mut told, true) {
+            tell(&format!("waiting for a gateway to make {}", config.journal.path.display()));
+        }
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(None),
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a word to whoever waits, beside the events")]
+fn tell(words: &str) {
+    eprintln!("portero: {words}");
 }
 
 /// Prints what comes after `seen`, leaving nothing out, until it is interrupted or nobody reads any more.

@@ -70,21 +70,9 @@ impl Which {
         let wanted = |entry: &Quarantined| {
             let said = |text: &str| reason.as_deref().is_none_or(|wanted| text.to_lowercase().contains(wanted));
             let event = &entry.record.event;
-            let (reading, person) = (&event.reading, &event.reading.person);
-            let is = |wanted: &Option<String>, names: &[Option<&String>]| {
-                wanted.as_ref().is_none_or(|wanted| names.iter().flatten().any(|name| *name == wanted))
-            };
-            let terminals =
-                [Some(&event.source.terminal_id), Some(&event.device_key), reading.terminal_serial.as_ref()];
-            let people = [
-                person.external_id.as_ref(),
-                person.terminal_person_id.as_ref(),
-                person.second_person_id.as_ref(),
-                reading.credential.card_number.as_ref(),
-            ];
             (said(&entry.reason) || said(&entry.answer))
-                && is(&self.terminal, &terminals)
-                && is(&self.person, &people)
+                && self.terminal.as_deref().is_none_or(|terminal| event.is_from(terminal))
+                && self.person.as_deref().is_none_or(|person| event.is_about(person))
                 && since.is_none_or(|since| event.times.event >= since)
         };
         Ok(entries.into_iter().filter(wanted).collect())

@@ -103,7 +103,9 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
         &list("sinks"),
         |sink| {
             let cell = |key: &str| table::value(&sink[key]);
-            let error = sink["error"].as_str().unwrap_or("").to_owned();
+            let conflicts = sink["conflicts"].as_u64().map(|n| format!("{n} conflicts at the centre"));
+            let notes: Vec<&str> = [conflicts.as_deref(), sink["error"].as_str()].into_iter().flatten().collect();
+            let error = notes.join("; ");
             let last = time(sink, "last_delivery");
             vec![cell("name"), cell("state"), cell("delivered"), cell("pending"), cell("quarantined"), last, error]
         },

@@ -21,7 +21,7 @@ pub fn render(table: &Table, states: &[&str], tty: bool) -> String {
             _ if !tty => None,
             None => Some("1"),
             Some(row) => match states.get(row).copied().unwrap_or("up") {
-                "down" | "blocked" | "held" => Some("31"),
+                "down" | "blocked" | "gone" | "held" => Some("31"),
                 "connecting" | "retrying" | "stopped" => Some("33"),
                 _ => None,
             },

@@ -67,16 +67,16 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         let words = format!("{what} in the journal; it keeps delivered events for {days} days");
         return Err(Failure::new(Exit::No, words).into());
     }
-    let waits = why_sinks_wait(&config);
+    let sinks = Sinks { waits: why_sinks_wait(&config), config };
     let mut out = Output::stdout();
     for (at, traced) in found.iter().enumerate() {
         if args.json {
-            out.line(object(traced, &waits))?;
+            out.line(object(traced, &sinks))?;
         } else {
             if at > 0 {
                 out.line("")?;
             }
-            show(traced, &waits, &mut out)?;
+            show(traced, &sinks, &mut out)?;
         }
     }
     Ok(Exit::Done)
@@ -84,10 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Whether an event is a person's and happened on a day, by the terminal's own clock and zone.
 fn is_of(record: &Record, person: &str, date: jiff::civil::Date, time: Option<jiff::civil::Time>) -> bool {
-    let reading = &record.event.reading;
-    let who = &reading.person;
-    let names = [&who.external_id, &who.terminal_person_id, &who.second_person_id, &reading.credential.card_number];
-    if !names.into_iter().flatten().any(|name| name == person) {
+    if !record.event.is_about(person) {
         return false;
     }
     let Some(local) = local(&record.event) else { return false };
@@ -108,12 +105,26 @@ fn why_sinks_wait(config: &Config) -> Vec<(String, String)> {
     sinks.iter().filter_map(|sink| Some((text(sink, "name")?, text(sink, "error")?))).collect()
 }
 
+/// What the configuration and the running gateway say of the sinks.
+struct Sinks {
+    config: Config,
+    waits: Vec<(String, String)>,
+}
+
+impl Sinks {
+    /// Whether the filter that the sink has now lets an event through.
+    fn takes(&self, sink: &str, event: &Event) -> bool {
+        self.config.sinks.iter().find(|s| s.name == sink).is_none_or(|s| s.filter.takes(event))
+    }
+}
+
 /// What a sink did with the event: a word, and what there is to say of it.
-fn fate(sink: &str, fate: &Fate, waits: &[(String, String)]) -> (&'static str, Value) {
-    let why = || waits.iter().find(|(name, _)| name == sink).map(|(_, error)| error.clone());
+fn fate(event: &Event, sink: &str, fate: &Fate, sinks: &Sinks) -> (&'static str, Value) {
+    let why = || sinks.waits.iter().find(|(name, _)| name == sink).map(|(_, error)| error.clone());
     match fate {
         Fate::Pending => ("pending", json!({ "waits_for": why() })),
         Fate::Released => ("pending", json!({ "released": true, "waits_for": why() })),
+        Fate::Settled { delivery: None, .. } if !sinks.takes(sink, event) => ("filtered", json!({})),
         Fate::Settled { delivery, correction_pending } => {
             let mut said = json!({ "correction_pending": correction_pending });
             if let Some(delivery) = delivery {
@@ -136,14 +147,14 @@ fn fate(sink: &str, fate: &Fate, waits: &[(String, String)]) -> (&'static str, V
     }
 }
 
-fn object(traced: &Traced, waits: &[(String, String)]) -> Value {
+fn object(traced: &Traced, sinks: &Sinks) -> Value {
     let mut event = Vec::new();
     event_json::write(&traced.record.event, &mut event);
     let sinks: Vec<Value> = traced
         .fates
         .iter()
         .map(|(name, of)| {
-            let (word, mut said) = fate(name, of, waits);
+            let (word, mut said) = fate(&traced.record.event, name, of, sinks);
             said["name"] = name.as_str().into();
             said["state"] = word.into();
             said
@@ -157,7 +168,7 @@ fn object(traced: &Traced, waits: &[(String, String)]) -> Value {
     })
 }
 
-fn show(traced: &Traced, waits: &[(String, String)], out: &mut Output) -> std::io::Result<()> {
+fn show(traced: &Traced, sinks: &Sinks, out: &mut Output) -> std::io::Result<()> {
     let event = &traced.record.event;
     let reading = &event.reading;
     let provisional = if traced.record.provisional { ", provisional: the clock was not right yet" } else { "" };
@@ -181,13 +192,19 @@ fn show(traced: &Traced, waits: &[(String, String)], out: &mut Output) -> std::i
     ))?;
     out.line(format_args!("heard      {}", event_json::rfc3339(event.times.received).as_str()))?;
     for (name, of) in &traced.fates {
-        let (word, said) = fate(name, of, waits);
+        let (word, said) = fate(&traced.record.event, name, of, sinks);
         let text = |key: &str| table::value(&said[key]);
         let line = match of {
             Fate::Pending | Fate::Released if said["waits_for"].is_string() => format!("{word}: {}", text("waits_for")),
             Fate::Released => format!("{word}, released from quarantine"),
+            Fate::Settled { delivery: None, .. } if word == "filtered" => {
+                "left out by the sink's filter (kinds, terminals, outcome)".to_owned()
+            }
             Fate::Settled { delivery, correction_pending } => {
                 let mut line = word.to_owned();
+                if delivery.is_none() {
+                    line.push_str(", at a time that is not (or not yet) on record");
+                }
                 if let Some(delivery) = delivery {
                     let (from, until) = (table::time(&said["from"]), table::time(&said["until"]));
                     line.push_str(&if from == until {

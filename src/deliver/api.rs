@@ -3,7 +3,13 @@
 //! Must not: retry by itself (the relay does, with the same bytes), follow a redirect, go through a proxy from the
 //! environment, read an answer without bound, or log a body, a URL or a credential.
 
-mod credential;
+pub mod answers;
+
+pub mod auth;
+
+mod exchange;
+
+pub mod follow;
 
 pub mod mapping;
 
@@ -11,22 +17,30 @@ pub mod preview;
 
 pub mod request;
 
-mod rules;
+pub(super) mod rules;
+
+pub mod template;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use self::credential::Credential;
+use self::answers::{Finding, Key, Rules, Sent};
+pub use self::auth::Auth;
+use self::auth::Authority;
+use self::exchange::{Answer, Draft, Fault, Wire};
+use self::follow::{Lookup, Poll};
 use self::request::{Mapper, Outgoing, Refusal};
-use super::{Batch, Error, Mapped, Outcome, Sink, trust};
+use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
 use crate::clock::Clock;
 use crate::event::json;
 use crate::journal::Record;
 use crate::secret::SecretSource;
-use crate::tls::TlsMode;
+use crate::tls::{ClientIdentity, TlsMode};
 
 /// A connection must stand within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,11 +52,11 @@ const POOL_IDLE: Duration = Duration::from_secs(15);
 /// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
 const DEAD_LINK: Duration = Duration::from_secs(15);
 
-/// Longest answer that is read, bytes.
-const MAX_ANSWER: usize = 64 * 1024;
-
 /// A body in the journal grows to at most about this many times its size as JSON.
 const JSON_GROWTH: usize = 8;
+
+/// So many answers in a row that prove nothing are no accident: something is to be mended.
+const MOST_UNREADABLE: u32 = 5;
 
 /// `type = "api"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +79,18 @@ pub struct Config {
     pub tls: TlsMode,
     /// Own CA.
     pub ca_file: Option<PathBuf>,
+    /// A certificate of ours and its key, for servers that want to see one.
+    pub client: Option<(PemSource, SecretSource)>,
+    /// What answers mean; nothing declared: as the plain default sink has it.
+    pub answers: Rules,
+    /// The keys about answers as they are written, in one text; only a part of the revision.
+    pub answers_written: String,
+    /// How an answer that is pending is asked for.
+    pub poll: Option<Poll>,
+    /// How the sink is asked whether it has an event.
+    pub lookup: Option<Lookup>,
+    /// What a lost answer means; `None`: the same bytes go again.
+    pub on_ambiguous: Option<OnAmbiguous>,
     /// `[sink.request]`.
     pub request: Option<Box<request::Request>>,
     /// `[sink.map]`; without it an item is the event's own JSON.
@@ -73,30 +99,50 @@ pub struct Config {
     pub map_correction: Option<mapping::Mapping>,
 }
 
-/// `auth = { type = … }`.
+impl Default for Config {
+    /// The plain default sink, without an address.
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            method: "POST".to_owned(),
+            batch: 1,
+            max_body_bytes: 1 << 20,
+            auth: Auth::None,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(30),
+            tls: TlsMode::Require,
+            ca_file: None,
+            request: None,
+            map: None,
+            map_correction: None,
+            client: None,
+            answers: Rules::default(),
+            answers_written: String::new(),
+            poll: None,
+            lookup: None,
+            on_ambiguous: None,
+        }
+    }
+}
+
+/// Where a certificate stands, which is no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all.
-    None,
-    /// `Authorization: Bearer TOKEN` (RFC 6750).
-    Bearer {
-        /// The token.
-        token: SecretSource,
-    },
-    /// `Authorization: Basic …` (RFC 7617).
-    Basic {
-        /// User name.
-        user: String,
-        /// Password.
-        password: SecretSource,
-    },
-    /// A header of the vendor's own.
-    ApiKey {
-        /// Header name.
-        header: String,
-        /// Its value.
-        key: SecretSource,
-    },
+pub enum PemSource {
+    /// A file of any mode.
+    Path(PathBuf),
+    /// A credential.
+    Secret(SecretSource),
+}
+
+impl PemSource {
+    fn read(&self) -> Result<Vec<u8>, Error> {
+        use secrecy::ExposeSecret as _;
+        match self {
+            Self::Secret(source) => Ok(source.read()?.expose_secret().as_bytes().to_vec()),
+            Self::Path(path) => std::fs::read(path)
+                .map_err(|source| Error::Secret(crate::secret::Error::Read { path: path.clone(), source })),
+        }
+    }
 }
 
 /// The sink.
@@ -106,16 +152,17 @@ pub struct Api {
     url: reqwest::Url,
     /// `[sink.request]` and `[sink.map]`; `None`: the plain sink.
     mapper: Option<Mapper>,
-    client: reqwest::Client,
+    wire: Wire,
     headers: HeaderMap,
-    credential: Credential,
-    clock: Clock,
+    authority: Authority,
     /// What the server has shown to be too much (413), smaller than the configured batch from then on.
     rows: usize,
+    /// Answers in a row that proved nothing.
+    unreadable: u32,
 }
 
 impl Api {
-    /// Prepares the client; opens no connection and reads no secret.
+    /// Prepares the client; opens no connection and reads no secret but the key of a client certificate.
     pub fn new(name: &str, config: Config, clock: Clock) -> Result<Self, Error> {
         let url = reqwest::Url::parse(&config.url).map_err(|e| Error::Address(format!("url is not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -125,34 +172,20 @@ impl Api {
             return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
         }
         let mapper = mapper(&config, &url)?;
-        let tls = crate::tls::client_config(config.tls, config.ca_file.as_deref())?;
-        let client = reqwest::Client::builder()
-            // Checked by type: our rustls and reqwest's must be the same release.
-            .tls_backend_preconfigured((*tls).clone())
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(config.timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(1)
-            .tcp_nodelay(true)
-            .tcp_user_timeout(DEAD_LINK)
-            .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| Error::Http(e.without_url().to_string()))?;
+        let client = client(&config)?;
         let mut headers = HeaderMap::new();
         for (header, value) in &config.headers {
             let failed = || Error::Header(header.clone());
             let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| failed())?;
             headers.insert(header, HeaderValue::from_str(value).map_err(|_| failed())?);
         }
-        let credential = Credential::new(config.auth.clone())?;
+        let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
-        Ok(Self { name: name.to_owned(), url, mapper, client, headers, credential, clock, rows, config })
+        let wire = Wire { client, clock };
+        Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
     }
 
-    /// First 8 bytes of SHA-256 over what decides what is sent, hex: changes when the mapping does and only then.
+    /// First 8 bytes of SHA-256 over what decides what is sent and what answers mean, hex.
     pub fn revision(&self) -> String {
         let mut text = String::from("portero mapping 1\n");
         self.config.request.clone().unwrap_or_default().canonical(&mut text);
@@ -163,6 +196,8 @@ impl Api {
                 map.canonical(&mut text);
             }
         }
+        text.push_str("answers\n");
+        text.push_str(&self.config.answers_written);
         hex(&Sha256::digest(text.as_bytes())[..8])
     }
 
@@ -177,87 +212,155 @@ impl Api {
         })
     }
 
-    async fn request(&mut self, key: &str, outgoing: &Outgoing, sent: usize) -> Result<Answer, Outcome> {
+    /// The request that carries a batch, before it says who we are.
+    fn draft(&self, key: &str, outgoing: &Outgoing) -> Result<Draft, Outcome> {
         let mut headers = self.headers.clone();
-        let (method, address) = outgoing.open(&self.url, &mut headers).map_err(|what| Outcome::Blocked {
+        let (method, url) = outgoing.open(&self.url, &mut headers).map_err(|what| Outcome::Blocked {
             reason: format!("the request cannot be sent, {what} cannot be used; mend [sink.request]"),
         })?;
-        if let Some((name, value)) = self.credential.header().map_err(|reason| Outcome::Blocked { reason })? {
-            headers.insert(name, value);
-        }
         let key = HeaderValue::from_str(key)
             .map_err(|_| Outcome::Blocked { reason: "the idempotency key cannot be a header".to_owned() })?;
         headers.insert(HeaderName::from_static("idempotency-key"), key);
-        let request = self.client.request(method, address).headers(headers).body(outgoing.body.clone());
-        let mut response = request.send().await.map_err(|e| self.failed(e))?;
-        let text = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let (retry_after, date) = (text(RETRY_AFTER), text(DATE));
-        let mut answer =
-            Answer { status: response.status().as_u16(), retry_after, date, body: Vec::new(), complete: true, sent };
+        Ok(Draft { method, url, headers, body: Bytes::copy_from_slice(&outgoing.body) })
+    }
+
+    /// What was sent, item by item, where rules compare with it.
+    fn items(&self, outgoing: &Outgoing) -> Vec<Value> {
+        let keyed = self.config.answers.items.as_ref().is_some_and(|items| matches!(items.key, Key::Field { .. }));
+        if keyed || self.config.lookup.is_some() { outgoing.items() } else { Vec::new() }
+    }
+
+    /// One request, with who we are on it.
+    async fn ask(&mut self, mut draft: Draft, sent: usize) -> Result<Answer, Fault> {
+        if draft.method == reqwest::Method::GET {
+            draft.headers.remove(HeaderName::from_static("idempotency-key"));
+            draft.headers.remove(CONTENT_TYPE);
+        }
+        self.authority.sign(&self.wire, &mut draft).await.map_err(|outcome| Fault { outcome, left: false })?;
+        self.wire.exchange(draft, sent).await
+    }
+
+    /// A question about what was sent; a second one if who we are had to be shown anew.
+    async fn inquire(&mut self, question: Draft, sent: usize) -> Result<Answer, Fault> {
+        let reply = self.ask(question.clone(), sent).await?;
+        let over = self.judge(&self.config.answers, &reply, Sent { count: sent, items: &[] });
+        if reply.status != 401 && !matches!(over, Finding::Relogin { .. }) {
+            return Ok(reply);
+        }
+        let renewed = self.authority.renew(&self.wire).await;
+        if renewed.map_err(|outcome| Fault { outcome, left: false })? {
+            self.ask(question, sent).await
+        } else {
+            Ok(reply)
+        }
+    }
+
+    /// One request and what its answer means; a second one if who we are had to be shown anew.
+    async fn attempt(&mut self, draft: &Draft, sent: Sent<'_>) -> Result<(Finding, Answer), Fault> {
+        let mut renewed = false;
         loop {
-            match response.chunk().await {
-                Ok(None) => return Ok(answer),
-                Ok(Some(chunk)) => {
-                    let room = MAX_ANSWER - answer.body.len();
-                    answer.body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-                    if chunk.len() > room {
-                        answer.complete = false;
-                        return Ok(answer);
+            let reply = self.ask(draft.clone(), sent.count).await?;
+            let finding = self.judge(&self.config.answers, &reply, sent);
+            let unknown = reply.status == 401 || matches!(finding, Finding::Relogin { .. });
+            // A credential may have been renewed on disk, a session may be over: if there is another one, at once again.
+            let settled = matches!(finding, Finding::Outcome(Outcome::Settled(_)));
+            if unknown && !settled && !std::mem::replace(&mut renewed, true) {
+                let again = self.authority.renew(&self.wire).await;
+                if again.map_err(|outcome| Fault { outcome, left: false })? {
+                    continue;
+                }
+            }
+            let mut finding = match finding {
+                Finding::Relogin { reason } => Finding::Outcome(Outcome::Blocked { reason }),
+                other => other,
+            };
+            if let (Finding::Outcome(Outcome::Blocked { reason }), Some(skew)) =
+                (&mut finding, self.authority.skew(&self.wire, &reply))
+            {
+                *reason = format!("{reason}; {skew}");
+            }
+            return Ok((finding, reply));
+        }
+    }
+
+    /// From what the rules found to what the relay does.
+    async fn conclude(&mut self, finding: Finding, draft: &Draft, sent: Sent<'_>, records: &[Record]) -> Outcome {
+        let careful = self.on_ambiguous().is_careful();
+        let finding = match finding {
+            Finding::Unreadable { reason, foreign } => {
+                self.unreadable = self.unreadable.saturating_add(1);
+                let blocked = self.unreadable >= MOST_UNREADABLE;
+                return match (careful && !foreign, blocked) {
+                    (true, blocked) => Outcome::Lost { reason, blocked },
+                    (false, true) => Outcome::Blocked { reason },
+                    (false, false) => Outcome::Retry { reason, after: None },
+                };
+            }
+            other => other,
+        };
+        self.unreadable = 0;
+        match finding {
+            Finding::Outcome(outcome) => outcome,
+            Finding::Doubt { reason, .. } if careful => Outcome::Lost { reason, blocked: false },
+            Finding::Doubt { reason, after } => Outcome::Retry { reason, after },
+            Finding::Short { reason, .. } if careful => Outcome::Lost { reason, blocked: false },
+            Finding::Short { reason, answer } => Outcome::Refused { reason, answer },
+            Finding::Lookup { reason, answer } if sent.count == 1 => {
+                match self.presence(draft, sent.items.first(), records.first()).await {
+                    Presence::Found { remote_id } => {
+                        Outcome::Settled(vec![Verdict::Confirmed { duplicate: true, remote_id }])
                     }
+                    Presence::Absent => {
+                        let cause = super::Cause::Content;
+                        Outcome::Settled(vec![Verdict::Rejected { cause, reason, answer }])
+                    }
+                    Presence::Unknown(outcome) => outcome,
                 }
-                // A refusal is a refusal even if its explanation broke off; a success must be whole.
-                Err(_) if !response.status().is_success() => {
-                    answer.complete = false;
-                    return Ok(answer);
-                }
-                Err(e) => return Err(self.failed(e)),
+            }
+            Finding::Lookup { reason, answer } => Outcome::Refused { reason, answer },
+            Finding::Pending { .. } | Finding::Unreadable { .. } | Finding::Relogin { .. } => {
+                // Handled before; what is left is an answer that still asks to be asked.
+                Outcome::Retry { reason: "the answer is pending".to_owned(), after: None }
             }
         }
     }
 
-    /// No answer, or half of one: the outcome is unknown, and the same bytes go again.
-    fn failed(&self, error: reqwest::Error) -> Outcome {
-        let error = error.without_url();
-        if let Some(problem) = trust::certificate_problem(&error) {
-            return trust::outcome(problem, self.clock.now().synchronised);
+    /// No answer. Where bytes may have left, a careful sink has lost one.
+    fn unanswered(&self, fault: Fault) -> Outcome {
+        match fault.outcome {
+            Outcome::Retry { reason, .. } if fault.left && self.on_ambiguous().is_careful() => {
+                Outcome::Lost { reason, blocked: false }
+            }
+            outcome => outcome,
         }
-        let reason = if error.is_timeout() {
-            if error.is_connect() { "no connection in time" } else { "no answer in time" }
-        } else if error.is_dns() {
-            "the host name of the sink cannot be resolved"
-        } else if error.is_connect() {
-            "no connection"
-        } else {
-            "the connection broke before the answer was complete"
-        };
-        let mut reason = reason.to_owned();
-        if let Some(cause) = root_io(&error) {
-            reason = format!("{reason}: {cause}");
-        }
-        Outcome::Retry { reason, after: None }
     }
 }
 
-/// The operating system's word, for example "connection refused".
-fn root_io(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind()).filter(|kind| *kind != std::io::ErrorKind::Other);
+fn client(config: &Config) -> Result<reqwest::Client, Error> {
+    use secrecy::ExposeSecret as _;
+    let identity = match &config.client {
+        Some((certificate, key)) => {
+            let (certificate, key) = (certificate.read()?, key.read()?);
+            Some(ClientIdentity::from_pem(&certificate, key.expose_secret().as_bytes())?)
         }
-        next = error.source();
-    }
-    None
-}
-
-/// What came back.
-struct Answer {
-    status: u16,
-    retry_after: Option<String>,
-    date: Option<String>,
-    body: Vec<u8>,
-    complete: bool,
-    sent: usize,
+        None => None,
+    };
+    let tls = crate::tls::client_config_as(config.tls, config.ca_file.as_deref(), identity)?;
+    reqwest::Client::builder()
+        // Checked by type: our rustls and reqwest's must be the same release.
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(config.timeout)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(1)
+        .tcp_nodelay(true)
+        .tcp_user_timeout(DEAD_LINK)
+        .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| Error::Http(e.without_url().to_string()))
 }
 
 impl Sink for Api {
@@ -272,7 +375,7 @@ impl Sink for Api {
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
         let key = key(records);
         if let Some(mapper) = &self.mapper {
-            return match mapper.map(records, corrections, &key, self.clock.now()) {
+            return match mapper.map(records, corrections, &key, self.wire.clock.now()) {
                 Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
                 Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
                 Err(Refusal::NotApplicable) => Mapped::NotApplicable,
@@ -293,11 +396,11 @@ impl Sink for Api {
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {
-        self.mapper.as_ref().map_or(records.len(), |mapper| mapper.fit(records, corrections, self.clock.now()))
+        self.mapper.as_ref().map_or(records.len(), |mapper| mapper.fit(records, corrections, self.wire.clock.now()))
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
-        let sent = batch.records.len();
+        let count = batch.records.len();
         // A relay always brings what `map` gave.
         let Some(flight) = batch.flight else {
             return Outcome::Retry { reason: "the batch came without its mapped body".to_owned(), after: None };
@@ -307,19 +410,58 @@ impl Sink for Api {
             let reason = "the body is larger than max_body_bytes".to_owned();
             return Outcome::Refused { reason, answer: format!("{} bytes", outgoing.body.len()) };
         }
-        let mut outcome = self.request(key, &outgoing, sent).await;
-        // A credential may have been renewed on disk: read it again, and if it is another one, try once more at once.
-        if matches!(&outcome, Ok(answer) if answer.status == 401) && self.credential.renewed() {
-            outcome = self.request(key, &outgoing, sent).await;
-        }
-        let answer = match outcome {
-            Ok(answer) => answer,
+        let items = self.items(&outgoing);
+        let sent = Sent { count, items: &items };
+        let draft = match self.draft(key, &outgoing) {
+            Ok(draft) => draft,
             Err(outcome) => return outcome,
         };
-        if answer.status == 413 && sent > 1 {
-            self.rows = self.rows.min(sent.div_ceil(2));
+        let (finding, reply) = match self.attempt(&draft, sent).await {
+            Ok(found) => found,
+            Err(fault) => return self.unanswered(fault),
+        };
+        if reply.status == 413 && count > 1 {
+            self.rows = self.rows.min(count.div_ceil(2));
         }
-        rules::judge(&answer, self.clock.now().wall, self.credential.value())
+        let polled = matches!(finding, Finding::Pending { .. });
+        let finding = match finding {
+            Finding::Pending { id, location } => {
+                let first = rules::wish(&reply, self.wire.clock.now().wall);
+                self.poll(&draft, sent, id, location, first).await
+            }
+            other => other,
+        };
+        match self.conclude(finding, &draft, sent, batch.records).await {
+            // It was taken for certain, and nobody could say what became of it.
+            Outcome::Retry { reason, .. } | Outcome::Blocked { reason }
+                if polled && self.on_ambiguous().is_careful() =>
+            {
+                Outcome::Lost { reason, blocked: true }
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn revision(&self) -> Option<String> {
+        let declared = self.mapper.is_some() || self.config.answers != Rules::default();
+        declared.then(|| Self::revision(self))
+    }
+
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        self.config.on_ambiguous.unwrap_or_default()
+    }
+
+    async fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> Presence {
+        let Some(flight) = batch.flight else {
+            let reason = "the batch came without its mapped body".to_owned();
+            return Presence::Unknown(Outcome::Retry { reason, after: None });
+        };
+        let outgoing = self.outgoing(&flight.body);
+        let items = self.items(&outgoing);
+        match self.draft(&flight.key, &outgoing) {
+            Ok(draft) => self.presence(&draft, items.get(item), batch.records.get(item)).await,
+            Err(outcome) => Presence::Unknown(outcome),
+        }
     }
 }
 

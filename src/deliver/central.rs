@@ -1,14 +1,25 @@
-//! The schema at the centre: its text, and an administrator's connection that applies it.
+//! The schema at the centre: its text, and an administrator's connection that applies it, admits gateways, keeps partitions
+//! and says how it all is.
 //!
 //! Must not: be called by a running gateway (which has no right to any of this), drop or change anything that is there, or
 //! differ from what it prints.
+
+mod admit;
+
+mod maintain;
+
+mod state;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use jiff::civil::Date;
 
-use super::postgres::link::Endpoint;
+pub use admit::{Admission, admit};
+pub use maintain::{Month, maintain};
+pub use state::state;
+
+use super::postgres::link::{Endpoint, Link};
 use super::{Error, Outcome};
 use crate::clock::{Clock, Zone};
 use crate::tls::TlsMode;
@@ -63,6 +74,44 @@ fn lowest_id(day: Date) -> Option<uuid::Uuid> {
     Some(uuid::Uuid::from_u128(u128::from(u64::try_from(start).ok()?) << 80))
 }
 
+/// An administrator's login.
+#[derive(Debug, Clone)]
+pub struct Admin<'a> {
+    /// `postgresql://USER@HOST:PORT/DATABASE`.
+    pub url: &'a str,
+    /// Its password.
+    pub password: Option<&'a str>,
+    /// How the connection is protected.
+    pub tls: TlsMode,
+    /// Own CA.
+    pub ca_file: Option<&'a Path>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Admin<'_> {
+    async fn connect(&self) -> Result<Link, Error> {
+        let mut endpoint = Endpoint::new(self.url, None, self.tls, self.ca_file, self.clock.clone())?;
+        if let Some(password) = self.password {
+            endpoint.set_password(password);
+        }
+        endpoint.connect().await.map_err(|outcome| match outcome {
+            Outcome::Blocked { reason }
+            | Outcome::Retry { reason, .. }
+            | Outcome::Refused { reason, .. }
+            | Outcome::Lost { reason, .. }
+            | Outcome::Gone { reason } => Error::Connect(reason),
+            Outcome::Settled(_) => Error::Connect("no connection".to_owned()),
+        })
+    }
+
+    /// Runs a script.
+    pub async fn apply(&self, script: &str) -> Result<(), Error> {
+        let link = self.connect().await?;
+        link.client.batch_execute(script).await.map_err(|error| refused(&error))
+    }
+}
+
 /// Applies a script with an administrator's login.
 pub async fn apply(
     url: &str,
@@ -72,22 +121,14 @@ pub async fn apply(
     clock: Clock,
     script: &str,
 ) -> Result<(), Error> {
-    let mut endpoint = Endpoint::new(url, None, tls, ca_file, clock)?;
-    if let Some(password) = password {
-        endpoint.set_password(password);
-    }
-    let link = endpoint.connect().await.map_err(|outcome| match outcome {
-        Outcome::Blocked { reason } | Outcome::Retry { reason, .. } | Outcome::Refused { reason, .. } => {
-            Error::Connect(reason)
-        }
-        Outcome::Settled(_) => Error::Connect("no connection".to_owned()),
-    })?;
-    link.client.batch_execute(script).await.map_err(|error| {
-        Error::Refused(error.as_db_error().map_or_else(
-            || "the connection broke".to_owned(),
-            |db| format!("{} (SQLSTATE {})", db.message(), db.code().code()),
-        ))
-    })
+    Admin { url, password, tls, ca_file, clock }.apply(script).await
+}
+
+fn refused(error: &tokio_postgres::Error) -> Error {
+    Error::Refused(error.as_db_error().map_or_else(
+        || "the connection broke".to_owned(),
+        |db| format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+    ))
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
-//! A sink's declared filter: `kinds`, `terminals`, `outcome`.
+//! What a sink declares about events, whatever kind of sink it is: `kinds`, `terminals`, `outcome`, `unknown_person`.
 //!
-//! Must not: lose an event. What a filter leaves out is settled as filtered, in the same ledger as everything else (I4).
+//! Must not: lose an event. What a filter leaves out is settled as filtered, whose person is unknown is quarantined, both in
+//! the same ledger as everything else (I4).
 
-use super::{Batch, Mapped, Outcome, Sink};
+use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, UnknownPerson};
 use crate::event;
 use crate::journal::Record;
+
+/// Why an event waits whose person the directory does not know; begins with [`UNKNOWN_WORKER`](super::UNKNOWN_WORKER).
+pub const NOT_IN_DIRECTORY: &str = "unknown worker: not in the worker directory";
 
 /// Which events a sink takes. An empty list takes everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,13 +37,23 @@ impl Filter {
 pub struct Filtered<S> {
     sink: S,
     filter: Filter,
+    unknown_person: UnknownPerson,
+    directory: bool,
 }
 
 impl<S> Filtered<S> {
-    /// Puts a filter before a sink.
-    pub const fn new(sink: S, filter: Filter) -> Self {
-        Self { sink, filter }
+    /// Puts a filter before a sink. `directory`: a worker directory fills in people, so that an event may be mapped to other
+    /// bytes from one start to the next.
+    pub const fn new(sink: S, filter: Filter, unknown_person: UnknownPerson, directory: bool) -> Self {
+        Self { sink, filter, unknown_person, directory }
     }
+}
+
+/// Whether a person is meant whom the platform has no name for.
+fn is_unknown(record: &Record) -> bool {
+    let reading = &record.event.reading;
+    let meant = reading.person.terminal_person_id.is_some() || reading.credential.card_number.is_some();
+    meant && reading.person.external_id.is_none()
 }
 
 impl<S: Sink> Sink for Filtered<S> {
@@ -52,7 +66,15 @@ impl<S: Sink> Sink for Filtered<S> {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        self.sink.map(records, corrections)
+        if self.unknown_person == UnknownPerson::Quarantine
+            && let Some(index) = records.iter().position(is_unknown)
+        {
+            return Mapped::Unmappable { index, reason: NOT_IN_DIRECTORY.to_owned() };
+        }
+        match self.sink.map(records, corrections) {
+            Mapped::Flight { key, body, keep } => Mapped::Flight { key, body, keep: keep || self.directory },
+            other => other,
+        }
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {
@@ -65,5 +87,17 @@ impl<S: Sink> Sink for Filtered<S> {
 
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send {
         self.sink.send(batch)
+    }
+
+    fn revision(&self) -> Option<String> {
+        self.sink.revision()
+    }
+
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        self.sink.on_ambiguous()
+    }
+
+    fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> impl Future<Output = Presence> + Send {
+        self.sink.look_up(batch, item)
     }
 }

@@ -14,7 +14,11 @@ mod complaint;
 #[cfg(feature = "contract")]
 pub mod contract;
 
+pub mod directory;
+
 pub mod filter;
+
+pub mod heartbeat;
 
 mod plan;
 
@@ -39,12 +43,15 @@ pub struct Config {
     pub start: Start,
     /// Which events it takes.
     pub filter: filter::Filter,
+    /// What becomes of an event whose person is not in the worker directory.
+    pub unknown_person: UnknownPerson,
     /// What it is.
     pub kind: Kind,
 }
 
 /// `type = …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each sink, made once")]
 pub enum Kind {
     /// `api`: a vendor's REST API.
     Api(api::Config),
@@ -57,15 +64,93 @@ pub enum Kind {
 pub enum Verdict {
     /// It arrived.
     Delivered,
+    /// It arrived, and the sink said more about it.
+    Confirmed {
+        /// The sink had it already: an earlier answer was lost.
+        duplicate: bool,
+        /// What the sink calls it.
+        remote_id: Option<String>,
+    },
     /// It can never arrive as it is; proven, since it was judged on its own.
     Rejected {
-        /// Why.
+        /// What kind of reason: some heal by themselves.
+        cause: Cause,
+        /// Why. What stands before the first `": "` is ours and may be logged; what follows are the sink's words.
         reason: String,
         /// The sink's own words, capped.
         answer: String,
     },
     /// Nothing was said of it: it stays pending.
     Keep,
+}
+
+/// Why an event was set aside, as far as a program can act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cause {
+    /// The sink refuses its content: a person, or another mapping, mends it.
+    #[default]
+    Content,
+    /// The sink does not know the worker: heals once it does. The reason begins with [`UNKNOWN_WORKER`].
+    UnknownWorker,
+    /// The answer was lost, and nothing can tell whether the event arrived: a person releases it. The reason is
+    /// [`ANSWER_LOST`].
+    AnswerLost,
+}
+
+/// Where a sink's own words begin in a reason. They may name a person: what follows is shown, and not logged (I7).
+pub const THEIRS: char = '«';
+
+/// How the reason of every event begins whose worker the sink, or the directory, does not know.
+pub const UNKNOWN_WORKER: &str = "unknown worker";
+
+/// The reason of every event whose answer was lost at a sink with [`OnAmbiguous::Hold`].
+pub const ANSWER_LOST: &str = "answer lost; this vendor cannot tell";
+
+/// What a lost answer means: the request left, and nothing that can be relied on came back. A crash between sending and
+/// settling is one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnAmbiguous {
+    /// The same bytes go again: the sink is idempotent.
+    #[default]
+    Resend,
+    /// The same bytes go again, and the sink says so if it had them (a rule with the verdict `duplicate`).
+    ResendExpectDuplicate,
+    /// The sink is asked first whether it has the event.
+    Lookup,
+    /// Nothing is sent again: a person looks.
+    Hold,
+}
+
+impl OnAmbiguous {
+    /// Sending again could double an event: the batch in flight is on disk before its first byte leaves, even a lone
+    /// event, and what is settled is on disk before the next one leaves.
+    pub const fn is_careful(self) -> bool {
+        matches!(self, Self::Lookup | Self::Hold)
+    }
+}
+
+/// Whether a sink has an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It has it.
+    Found {
+        /// What the sink calls it.
+        remote_id: Option<String>,
+    },
+    /// It does not have it.
+    Absent,
+    /// It could not be asked: [`Outcome::Retry`] or [`Outcome::Blocked`].
+    Unknown(Outcome),
+}
+
+/// What becomes of an event whose person is not in the worker directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownPerson {
+    /// It is sent with what the terminal said.
+    #[default]
+    Send,
+    /// It is set aside until the directory knows the person.
+    Quarantine,
 }
 
 /// What became of a batch.
@@ -93,10 +178,23 @@ pub enum Outcome {
         /// What to mend.
         reason: String,
     },
+    /// The request left, and no answer came that proves anything. Only from sinks that are careful
+    /// ([`OnAmbiguous::is_careful`]); for others this is a [`Outcome::Retry`].
+    Lost {
+        /// What was seen.
+        reason: String,
+        /// It has been so for a while: something is to be mended.
+        blocked: bool,
+    },
+    /// The sink is gone for good: nothing more is sent until the gateway starts again; everything is kept.
+    Gone {
+        /// What the sink said.
+        reason: String,
+    },
 }
 
 /// A batch to be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// The events, or the corrections, ascending.
     pub records: &'a [Record],
@@ -158,6 +256,25 @@ pub trait Sink: Send {
 
     /// Sends a batch and waits for the answer, within the sink's own time limits.
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send;
+
+    /// The revision of the mapping and answer rules, if the sink has any: with another one, what the one before refused goes
+    /// out once more, and one that fits nothing stops the sink.
+    fn revision(&self) -> Option<String> {
+        None
+    }
+
+    /// What a lost answer means at this sink.
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        OnAmbiguous::Resend
+    }
+
+    /// Asks the sink whether it has an event; `item` is its place in the batch. Only called at a sink with
+    /// [`OnAmbiguous::Lookup`].
+    fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> impl Future<Output = Presence> + Send {
+        let _ = (batch, item);
+        let reason = "this sink cannot be asked whether it has an event".to_owned();
+        std::future::ready(Presence::Unknown(Outcome::Blocked { reason }))
+    }
 }
 
 /// How a relay is, for `status`.
@@ -165,7 +282,7 @@ pub trait Sink: Send {
 pub struct RelayStatus {
     /// The sink's name.
     pub name: String,
-    /// `idle`, `sending`, `retrying`, `blocked`.
+    /// `idle`, `sending`, `retrying`, `blocked`, `gone`.
     pub state: &'static str,
     /// Delivered since the start.
     pub delivered: u64,
@@ -177,6 +294,8 @@ pub struct RelayStatus {
     pub error: Option<String>,
     /// Last success.
     pub last_delivery: Option<crate::event::UtcMicros>,
+    /// Events since the start of which the sink already held another content under the same id.
+    pub conflicts: u64,
 }
 
 /// A shared board on which relays write how they are and from which `status` reads.
@@ -231,6 +350,9 @@ pub enum Error {
     #[error("cannot connect to the database: {0}")]
     Connect(String),
     /// The database refused the schema.
-    #[error("the database refused the schema: {0}")]
+    #[error("the database refused: {0}")]
     Refused(String),
+    /// A gateway, tenant or login can't have that name.
+    #[error("{0} is no usable name: at most {1} bytes, no blanks, no $")]
+    Name(String, usize),
 }

@@ -33,6 +33,8 @@ pub(super) enum Step {
     Again { reason: String, after: Option<Duration> },
     /// Send the same bytes again, after the slow probe's delay.
     Probe { reason: String },
+    /// Send nothing more.
+    End { reason: String },
 }
 
 /// One batch on its way: what is still to be sent, and what is settled.
@@ -95,7 +97,9 @@ impl Round {
     pub(super) fn judge(&mut self, span: Span, outcome: Outcome) -> Step {
         match outcome {
             Outcome::Retry { reason, after } => Step::Again { reason, after },
-            Outcome::Blocked { reason } => Step::Probe { reason },
+            Outcome::Blocked { reason } | Outcome::Lost { reason, blocked: true } => Step::Probe { reason },
+            Outcome::Lost { reason, blocked: false } => Step::Again { reason, after: None },
+            Outcome::Gone { reason } => Step::End { reason },
             Outcome::Refused { reason, answer } if span.len() == 1 => {
                 self.settled[span.start] = true;
                 let verdict = Settlement::Quarantined { reason, answer, attempts: span.attempts };
@@ -118,8 +122,9 @@ impl Round {
         let mut settlements = Vec::with_capacity(verdicts.len());
         for (index, verdict) in (span.start..).zip(verdicts) {
             let settlement = match verdict {
-                Verdict::Delivered => Settlement::Delivered,
-                Verdict::Rejected { reason, answer } => {
+                Verdict::Confirmed { remote_id: Some(remote_id), .. } => Settlement::Confirmed { remote_id },
+                Verdict::Delivered | Verdict::Confirmed { .. } => Settlement::Delivered,
+                Verdict::Rejected { reason, answer, .. } => {
                     Settlement::Quarantined { reason, answer, attempts: span.attempts }
                 }
                 Verdict::Keep => {

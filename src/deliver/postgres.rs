@@ -4,11 +4,15 @@
 //! session SET, no prepared statement that outlives its transaction), keep a connection after an unknown outcome, or put
 //! a server's detail text (it may quote a row) into anything but the quarantine.
 
+mod conflict;
+
+mod copy;
+
 pub(super) mod link;
 
 mod rows;
 
-mod verdict;
+pub(super) mod verdict;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,22 +23,22 @@ use tokio_postgres::types::ToSql;
 
 use self::link::{Endpoint, Link};
 use self::rows::{Columns, Table};
-use super::{Batch, Error, Mapped, Outcome, Sink, Verdict};
+use super::complaint::Complaint;
+use super::{Batch, Error, Mapped, Outcome, Sink, StatusBoard, Verdict};
 use crate::clock::Clock;
 use crate::journal::Record;
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
 
-/// From this many rows on a binary COPY into a temporary table is faster than arrays.
-const COPY_ROWS: usize = 1000;
-
-/// Most bytes of journal body a batch: bounds memory, not speed.
-const MAX_BYTES: usize = 4 << 20;
+/// Most bytes of journal body a batch: bounds memory whatever `batch` says. A thousand ordinary bodies are about 100 KiB; as
+/// records in memory they are some ten times that, and two batches are there at a time.
+const MAX_BYTES: usize = 1 << 20;
 
 /// `type = "postgres"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `postgresql://USER@HOST:PORT/DATABASE`, without a password.
+    /// `postgresql://USER@HOST:PORT/DATABASE`, without a password. Several `HOST:PORT` with commas: the first one that takes
+    /// writes.
     pub url: String,
     /// The password.
     pub password: Option<SecretSource>,
@@ -52,12 +56,19 @@ pub struct Config {
 pub struct Postgres {
     name: String,
     batch: usize,
+    /// Events a transaction, where the line did not carry a whole batch in time.
+    part: Option<usize>,
     timeout: Duration,
     journal_id: String,
     endpoint: Endpoint,
     link: Option<Link>,
     /// The role may not make temporary tables: arrays for every size.
     no_copy: bool,
+    /// Whether the next large batch may be known there.
+    expect: copy::Expect,
+    /// Where conflicts are shown.
+    board: Option<StatusBoard>,
+    unrecorded: Complaint,
 }
 
 impl Postgres {
@@ -67,18 +78,23 @@ impl Postgres {
         Ok(Self {
             name: name.to_owned(),
             batch: config.batch.max(1),
+            part: None,
             timeout: config.timeout,
             journal_id: journal_id.to_owned(),
-            endpoint: Endpoint::new(
-                &config.url,
-                config.password.clone(),
-                config.tls,
-                config.ca_file.as_deref(),
-                clock,
-            )?,
+            endpoint: Endpoint::of_sink(config, clock)?,
             link: None,
             no_copy: false,
+            expect: copy::Expect::default(),
+            board: None,
+            unrecorded: Complaint::default(),
         })
+    }
+
+    /// Shows conflicts on this board, too.
+    #[must_use]
+    pub fn with_board(mut self, board: StatusBoard) -> Self {
+        self.board = Some(board);
+        self
     }
 
     /// One try. The connection is taken out for its time: if it goes wrong, or if this future is dropped, it is gone.
@@ -110,24 +126,46 @@ impl Postgres {
         records: &[Record],
         corrections: bool,
     ) -> Result<bool, tokio_postgres::Error> {
-        let table = if corrections { Table::Correction } else { Table::Event };
-        let journal_id = self.journal_id.clone();
-        let columns = Columns::new(records, &journal_id);
-        let inserted = match self.try_copy(client, &columns, table).await? {
+        let inserted = match self.try_copy(client, records, corrections).await? {
             Some(inserted) => inserted,
-            None => in_transaction(client, table.insert(), &columns.parameters(table), self.timeout).await?,
+            None => {
+                let table = if corrections { Table::Correction } else { Table::Event };
+                let columns = Columns::new(records, &self.journal_id);
+                in_transaction(client, table.insert(), &columns.parameters(table), self.timeout).await?
+            }
         };
         if corrections || inserted >= records.len() as u64 {
             return Ok(true);
         }
-        // Best effort: the rows themselves are committed, and an older schema may lack the function.
-        match in_transaction(client, rows::CONFLICTS, &columns.identities(), self.timeout).await {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                let code = error.code().map_or("", |c| c.code());
-                tracing::debug!(reason = code, "conflicts could not be recorded at the centre");
-                Ok(error.as_db_error().is_some() && !client.is_closed())
+        match conflict::record(client, records, &self.journal_id, self.timeout).await {
+            Ok(new) => {
+                self.unrecorded.clear();
+                self.raise(new);
+                Ok(true)
             }
+            Err(conflict::Failure::Lost(error)) => Err(error),
+            // The rows themselves are committed, and an older schema may lack the function.
+            Err(conflict::Failure::Refused(code)) => {
+                if let Some(count) = self.unrecorded.raise(&code, tokio::time::Instant::now()) {
+                    tracing::warn!(
+                        reason = code,
+                        count,
+                        "the centre could not look for conflicts; run: portero central init --apply --url URL"
+                    );
+                }
+                Ok(!client.is_closed())
+            }
+        }
+    }
+
+    /// The centre holds another content under the same id: somebody must look.
+    fn raise(&self, new: u64) {
+        if new == 0 {
+            return;
+        }
+        tracing::warn!(count = new, "the centre holds other content under the same id; see portero.conflict there");
+        if let Some(board) = &self.board {
+            board.update(&self.name, |status| status.conflicts += new);
         }
     }
 
@@ -135,22 +173,29 @@ impl Postgres {
     async fn try_copy(
         &mut self,
         client: &Client,
-        columns: &Columns<'_>,
-        table: Table,
+        records: &[Record],
+        corrections: bool,
     ) -> Result<Option<u64>, tokio_postgres::Error> {
-        if self.no_copy || table != Table::Event || columns.len() < COPY_ROWS {
+        if self.no_copy || corrections || records.len() < copy::ROWS {
             return Ok(None);
         }
-        match copy(client, columns, self.timeout).await {
+        match copy::insert(client, records, &self.journal_id, self.timeout, &mut self.expect).await {
             Ok(inserted) => Ok(Some(inserted)),
             // A missing right on the table itself shows again with the arrays.
             Err(e) if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 client.batch_execute("ROLLBACK").await?;
+                let inserted = self.by_arrays(client, records).await?;
+                // Only now: it was the temporary table.
                 self.no_copy = true;
-                Ok(None)
+                Ok(Some(inserted))
             }
             Err(e) => Err(e),
         }
+    }
+
+    async fn by_arrays(&self, client: &Client, records: &[Record]) -> Result<u64, tokio_postgres::Error> {
+        let columns = Columns::new(records, &self.journal_id);
+        in_transaction(client, Table::Event.insert(), &columns.parameters(Table::Event), self.timeout).await
     }
 }
 
@@ -163,11 +208,11 @@ fn begin(timeout: Duration) -> String {
     )
 }
 
-type Parameter<'a> = (&'a (dyn ToSql + Sync), tokio_postgres::types::Type);
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), tokio_postgres::types::Type);
 
 /// One statement in a transaction of its own, in one round trip: the three messages are pipelined, and where the
 /// statement fails the COMMIT behind it rolls back.
-async fn in_transaction(
+pub(super) async fn in_transaction(
     client: &Client,
     sql: &str,
     parameters: &[Parameter<'_>],
@@ -186,29 +231,6 @@ async fn in_transaction(
     Ok(done)
 }
 
-/// COPY into a temporary table, then insert from it. The prepared COPY statement is closed before the COMMIT goes out, so
-/// that nothing of it is left behind in a pooled server connection.
-async fn copy(client: &Client, columns: &Columns<'_>, timeout: Duration) -> Result<u64, tokio_postgres::Error> {
-    use futures_util::SinkExt as _;
-    client.batch_execute(&format!("{}; {}", begin(timeout), rows::TEMPORARY)).await?;
-    let statement = client.prepare(rows::COPY).await?;
-    {
-        let sink = client.copy_in(&statement).await?;
-        futures_util::pin_mut!(sink);
-        for piece in columns.copy_pieces() {
-            sink.feed(piece).await?;
-        }
-        sink.as_mut().finish().await?;
-    }
-    drop(statement);
-    let (inserted, committed) =
-        futures_util::future::join(client.execute_typed(rows::FROM_TEMPORARY, &[]), client.batch_execute("COMMIT"))
-            .await;
-    let inserted = inserted?;
-    committed?;
-    Ok(inserted)
-}
-
 impl Sink for Postgres {
     fn name(&self) -> &str {
         &self.name
@@ -224,10 +246,20 @@ impl Sink for Postgres {
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
-        match tokio::time::timeout(self.timeout, self.try_send(batch)).await {
-            Ok(Ok(())) => Outcome::Settled(vec![Verdict::Delivered; batch.records.len()]),
+        let whole = batch.records.len();
+        let count = self.part.map_or(whole, |part| part.min(whole));
+        let part = Batch { records: batch.records.get(..count).unwrap_or(batch.records), ..*batch };
+        match tokio::time::timeout(self.timeout, self.try_send(&part)).await {
+            Ok(Ok(())) => {
+                self.part = self.part.map(|part| part.saturating_mul(2)).filter(|part| *part < self.batch);
+                let mut verdicts = vec![Verdict::Delivered; count];
+                verdicts.resize(whole, Verdict::Keep);
+                Outcome::Settled(verdicts)
+            }
             Ok(Err(outcome)) => outcome,
             Err(_) => {
+                // What is too much for a thin line in this time would be too much every time.
+                self.part = Some((count / 2).max(1));
                 Outcome::Retry { reason: "no answer in time; the connection was dropped".to_owned(), after: None }
             }
         }

@@ -8,7 +8,11 @@ mod aside;
 
 mod context;
 
+mod doubt;
+
 mod launch;
+
+mod mend;
 
 use std::time::Duration;
 
@@ -19,10 +23,12 @@ use tracing::Instrument as _;
 
 pub use context::{Context, Pace};
 
+use self::doubt::Trust;
 use self::launch::Launch;
 use super::complaint::Complaint;
+use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Mapped, Outcome, Sink, StatusBoard};
+use super::{Batch, Mapped, Outcome, Sink, StatusBoard, THEIRS};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
@@ -33,7 +39,7 @@ use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, Sin
 pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
     let name = sink.name().to_owned();
     let span = tracing::info_span!("relay", sink = %name);
-    let Context { journal, clock, shutdown, grace, board, pace } = context;
+    let Context { journal, clock, shutdown, grace, board, pace, directory } = context;
     let mut relay = Relay {
         head: journal.head(),
         nudges: journal.nudges(),
@@ -45,9 +51,12 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         shutdown,
         grace,
         board,
+        directory,
         cursor: Cursor::new(state.position),
         prefetched: None,
         filtered: Vec::new(),
+        trial: None,
+        healing: false,
         solos: SOLOS,
         doubt_to: state.doubt_to,
         retry: Backoff::new(pace.retry.0, pace.retry.1),
@@ -107,10 +116,15 @@ struct Relay<S> {
     shutdown: CancellationToken,
     grace: Duration,
     board: StatusBoard,
+    directory: Directory,
     cursor: Cursor,
     prefetched: Option<Prefetched>,
     /// Events of this round that the sink's filter leaves out, ascending, until they are settled.
     filtered: Vec<Seq>,
+    /// Refusals of a mapping under which nothing was delivered yet.
+    trial: Option<u64>,
+    /// There may be events that another mapping refused.
+    healing: bool,
     /// New events that still travel alone, see [`SOLOS`].
     solos: usize,
     doubt_to: Seq,
@@ -123,13 +137,15 @@ struct Relay<S> {
 
 impl<S: Sink> Relay<S> {
     async fn work(&mut self, flight: Option<Flight>) -> Result<(), Ended> {
+        self.begin().await?;
         if let Some(flight) = flight {
             self.resume(flight).await?;
         }
         // Held events and corrections of an earlier run wait without a nudge.
         let mut nudged = true;
         loop {
-            nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)?;
+            // A trial that has failed and is over lets the healing go on.
+            nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)? || self.may_heal();
             if std::mem::take(&mut nudged) {
                 self.nudges.mark_unchanged();
                 self.drain_aside().await?;
@@ -217,6 +233,7 @@ impl<S: Sink> Relay<S> {
     /// Sends a batch until every event in it is settled, or until the sink keeps some of it.
     async fn deliver(&mut self, mut records: Vec<Record>, lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
         let (read, mut seqs) = (records.len(), Vec::new());
+        self.directory.fill(&mut records);
         if matches!(lane, Lane::New | Lane::Held) {
             self.filtered = self.sift(&mut records);
             seqs.extend(self.filtered.iter().map(|seq| (*seq, true)));
@@ -259,13 +276,22 @@ impl<S: Sink> Relay<S> {
         mut span: Span,
         round: &mut Round,
     ) -> Result<(), Ended> {
+        // What was in flight at the last stop may have arrived.
+        let mut trust = Trust::at_first(lane == Lane::Resumed && span.attempts == 0);
         loop {
             span.attempts = span.attempts.saturating_add(1);
             if self.retry.attempt() == 0 && self.probe.attempt() == 0 {
                 self.show("sending", None);
             }
             let batch = Batch { records: part, corrections: lane == Lane::Corrections, flight: flight.as_ref() };
-            let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+            let outcome = match self.resolve(&mut trust, &batch).await? {
+                Some(outcome) => outcome,
+                None => {
+                    let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
+                    let outcome = self.on_trial(outcome);
+                    self.suspect(outcome, &mut trust, lane, part.len()).await?
+                }
+            };
             let (delay, reason) = match round.judge(span, outcome) {
                 Step::Settle(settlements) => {
                     self.recovered();
@@ -279,7 +305,7 @@ impl<S: Sink> Relay<S> {
                 Step::Again { reason, after } => {
                     let delay = self.retry.next(after);
                     if let Some(count) = self.failing.raise(&reason, Instant::now()) {
-                        let attempt = self.retry.attempt();
+                        let (reason, attempt) = (ours(&reason), self.retry.attempt());
                         tracing::warn!(reason, count, attempt, delay_ms = millis(delay), "delivery failed, retrying");
                     }
                     self.show("retrying", Some(&reason));
@@ -289,7 +315,7 @@ impl<S: Sink> Relay<S> {
                     let delay = self.probe.next(None);
                     if let Some(count) = self.failing.raise(&reason, Instant::now()) {
                         tracing::error!(
-                            reason,
+                            reason = ours(&reason),
                             count,
                             delay_ms = millis(delay),
                             "delivery blocked until this is mended"
@@ -298,7 +324,9 @@ impl<S: Sink> Relay<S> {
                     self.show("blocked", Some(&reason));
                     (delay, reason)
                 }
+                Step::End { reason } => return self.retire(&reason).await,
             };
+            let reason = ours(&reason);
             tracing::debug!(reason, attempt = span.attempts, delay_ms = millis(delay), "waiting before the next try");
             self.wait(delay).await?;
         }
@@ -351,6 +379,8 @@ impl<S: Sink> Relay<S> {
             let Some(record) = index.checked_sub(start).and_then(|i| part.get(i)) else { continue };
             if let Settlement::Quarantined { reason, .. } = &settlement {
                 quarantined += 1;
+                // What follows are the sink's own words, which may name a person (I7).
+                let reason = reason.split(": ").next().unwrap_or_default();
                 if let Some(count) = self.poison.raise(reason, Instant::now()) {
                     let (seq, event_id) = (record.seq.0, record.event.id);
                     if lane == Lane::Corrections {
@@ -363,6 +393,9 @@ impl<S: Sink> Relay<S> {
                 delivered += 1;
             }
             verdicts.push((record.seq, settlement));
+        }
+        if lane != Lane::Corrections {
+            self.weigh(delivered, verdicts.iter().map(|(_, settlement)| settlement)).await?;
         }
         let id = self.id;
         if lane == Lane::Corrections {
@@ -378,7 +411,8 @@ impl<S: Sink> Relay<S> {
                 verdicts.extend(filtered);
             }
             // What was read aside is read again by the journal's own view, so that view must be up to date.
-            let when = if lane == Lane::New { When::Lazy } else { When::Now };
+            let lazy = lane == Lane::New && !self.sink.on_ambiguous().is_careful();
+            let when = if lazy { When::Lazy } else { When::Now };
             self.stored("settle", |journal| {
                 let verdicts = verdicts.clone();
                 async move { journal.settle(id, verdicts, when).await }
@@ -452,6 +486,11 @@ impl<S: Sink> Relay<S> {
             }
         });
     }
+}
+
+/// The part of a reason that is ours.
+fn ours(reason: &str) -> &str {
+    reason.split(THEIRS).next().unwrap_or_default().trim_end()
 }
 
 fn millis(delay: Duration) -> u64 {

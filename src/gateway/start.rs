@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::{Error, Parts, supervise};
-use crate::deliver::{self, Kind, Sink, api::Api, filter::Filtered, postgres::Postgres, relay};
+use crate::deliver::{self, Kind, Sink, api::Api, directory::refresh, filter::Filtered, postgres::Postgres, relay};
 use crate::terminal::{self, Endpoint, Link};
 
 /// Starts one relay per sink, each with a position of its own (I9). What can be told to be wrong without the network is
@@ -25,7 +25,11 @@ pub(super) async fn relays(parts: &Arc<Parts>, relays: &mut JoinSet<()>) -> Resu
             }
             Kind::Postgres(postgres) => {
                 let (clock, journal_id) = (parts.clock.clone(), parts.journal.id().await?);
-                let make = move |name: &str| Postgres::new(name, &postgres, &journal_id, clock.clone());
+                let board = parts.gateway.relays.clone();
+                let make = move |name: &str| {
+                    let sink = Postgres::new(name, &postgres, &journal_id, clock.clone());
+                    sink.map(|sink| sink.with_board(board.clone()))
+                };
                 make(&config.name).map_err(failed)?;
                 keep(parts, relays, config, make);
             }
@@ -52,11 +56,21 @@ where
             let sink = make(&config.name).inspect_err(|error| tracing::error!(%error, "sink failed"));
             let state = shared.journal.sink(&config.name, config.start).await;
             let state = state.inspect_err(|error| tracing::error!(%error, "journal failed"));
-            let sink = Filtered::new(sink.ok()?, config.filter.clone());
+            let directory = shared.config.directory.is_some();
+            let sink = Filtered::new(sink.ok()?, config.filter.clone(), config.unknown_person, directory);
             Some(relay::run(sink, state.ok()?, shared.relay_context()))
         }
     });
     relays.spawn(kept.instrument(span));
+}
+
+/// Keeps the worker directory up to date, if there is one.
+pub(super) fn directory(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
+    if let Some(config) = &parts.config.directory {
+        let sinks = parts.config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let (directory, journal) = (parts.directory.clone(), parts.journal.clone());
+        keepers.spawn(refresh::run(config.clone(), directory, journal, sinks, parts.inflow.clone()));
+    }
 }
 
 /// Starts one task per serial line and one per broker.

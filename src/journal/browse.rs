@@ -59,22 +59,7 @@ fn page(view: &mut View, forward: bool, after: i64, below: i64) -> Result<(Vec<R
 
 fn matches(record: &Record, query: &Query) -> bool {
     let event = &record.event;
-    let is = |wanted: &str, values: &[Option<&String>]| values.iter().flatten().any(|value| *value == wanted);
-    let reading = &event.reading;
-    let terminal = query.terminal.as_deref().is_none_or(|wanted| {
-        is(wanted, &[Some(&event.source.terminal_id), Some(&event.device_key), reading.terminal_serial.as_ref()])
-    });
-    let person = query.person.as_deref().is_none_or(|wanted| {
-        let person = &reading.person;
-        is(
-            wanted,
-            &[
-                person.external_id.as_ref(),
-                person.terminal_person_id.as_ref(),
-                person.second_person_id.as_ref(),
-                reading.credential.card_number.as_ref(),
-            ],
-        )
-    });
-    terminal && person && query.since.is_none_or(|since| event.times.event >= since)
+    query.terminal.as_deref().is_none_or(|terminal| event.is_from(terminal))
+        && query.person.as_deref().is_none_or(|person| event.is_about(person))
+        && query.since.is_none_or(|since| event.times.event >= since)
 }

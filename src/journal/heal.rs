@@ -5,12 +5,14 @@
 use rusqlite::params;
 
 use super::error::Error;
+use super::schema::un;
 use super::settle;
 use super::state::Tx;
 use super::types::SinkId;
 
-/// Under which revision a sink is served from now on. Answers whether something was delivered under it before.
-pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str) -> Result<bool, Error> {
+/// Under which revision a sink is served from now on. Answers `None` if something was delivered under it before, else how
+/// many events it has refused for reasons that are not among `excused`.
+pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str, excused: [&str; 2]) -> Result<Option<u64>, Error> {
     let conn = tx.conn;
     let sink = settle::sink(tx, id)?;
     if sink.revision != revision {
@@ -19,7 +21,14 @@ pub(super) fn serve(tx: &mut Tx<'_>, id: SinkId, revision: &str) -> Result<bool,
         revision.clone_into(&mut sink.revision);
         sink.dirty = true;
     }
-    Ok(sink.proven == revision)
+    if sink.proven == revision {
+        return Ok(None);
+    }
+    let mut refused = conn.prepare_cached(
+        "SELECT count(*) FROM exception
+         WHERE sink = ?1 AND state = 2 AND revision = ?2 AND reason NOT IN (?3, ?4)",
+    )?;
+    Ok(Some(un(refused.query_row(params![id.0, revision, excused[0], excused[1]], |row| row.get(0))?)))
 }
 
 /// Something was delivered under the sink's revision.

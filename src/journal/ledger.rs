@@ -8,7 +8,7 @@ use super::error::Error;
 use super::lock::beside;
 use super::schema::{db, un};
 use super::settle::{HELD, QUARANTINED, erased_to};
-use super::types::{Quarantined, SinkStats, Stats};
+use super::types::{Quarantined, Record, Seq, SinkStats, Stats};
 use super::view::{self, View};
 use crate::event::UtcMicros;
 
@@ -60,6 +60,35 @@ pub(super) fn stats(view: &mut View) -> Result<Stats, Error> {
             });
         }
         Ok(stats)
+    })
+}
+
+/// Quarantined events of a sink whose reason begins so, if `wanted`, ascending: looked at one by one, whatever their number.
+pub(super) fn quarantined_where(
+    view: &mut View,
+    sink: &str,
+    reason: &str,
+    wanted: impl Fn(&str, &Record) -> bool,
+) -> Result<Vec<Seq>, Error> {
+    view.snapshot(|view| {
+        let mut found = Vec::new();
+        let mut after = 0i64;
+        loop {
+            let next = view
+                .conn()?
+                .prepare_cached(
+                    "SELECT e.seq, e.id, e.body, x.reason FROM exception x JOIN event e ON e.seq = x.seq
+                     WHERE x.sink = (SELECT id FROM sink WHERE name = ?1) AND x.seq > ?2 AND x.state = 2
+                     AND substr(x.reason, 1, length(?3)) = ?3 ORDER BY x.seq LIMIT 1",
+                )?
+                .query_row(params![sink, after, reason], |row| Ok((view::row(row)?, row.get::<_, String>(3)?)))
+                .optional()?;
+            let Some((row, reason)) = next else { return Ok(found) };
+            after = db(row.seq);
+            if view.record(&row).is_ok_and(|record| wanted(&reason, &record)) {
+                found.push(Seq(row.seq));
+            }
+        }
     })
 }
 

@@ -45,6 +45,8 @@ mod ledger;
 
 mod lock;
 
+mod people;
+
 mod prepared;
 
 mod questions;
@@ -84,8 +86,9 @@ use shared::{Call, Shared};
 use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
-    Anchor, Appended, ClientSession, Config, Delivery, DeviceState, Entry, Fate, Flight, Quarantined, Query, Record,
-    Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced, Verification, When,
+    Anchor, Appended, ClientSession, Config, Delivery, DeviceState, DirectoryEntry, Entry, Fate, Flight, Quarantined,
+    Query, Record, Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced,
+    Verification, When,
 };
 use view::View;
 use writer::{Command, Lazy, Writer};
@@ -421,27 +424,6 @@ impl Journal {
     pub async fn last_presence(&self, source: SourceId) -> Result<Option<(String, BootTime)>, Error> {
         let boot_id = self.0.boot_id;
         self.read_with(move |view| reader::last_presence(view, source, boot_id)).await
-    }
-
-    /// The persistent clients of the gateway's own broker.
-    pub async fn sessions(&self) -> Result<Vec<ClientSession>, Error> {
-        self.read_with(|view| devices::sessions(view)).await
-    }
-
-    /// Keeps a persistent client's session; `None` forgets it. Answers after the sync.
-    pub async fn keep_session(&self, client_id: String, session: Option<ClientSession>) -> Result<(), Error> {
-        self.write(move |tx| devices::keep_session(tx, &client_id, session.as_ref())).await
-    }
-
-    /// Device states at the last stop.
-    pub async fn devices(&self) -> Result<Vec<DeviceState>, Error> {
-        self.flush().await?;
-        self.read_with(|view| devices::list(view)).await
-    }
-
-    /// Keeps device states; rides on the next commit.
-    pub async fn keep_devices(&self, devices: Vec<DeviceState>) -> Result<(), Error> {
-        self.write_lazily(Lazy::Devices(devices)).await
     }
 
     /// Commits what is waiting, checkpoints, closes and releases the lock.

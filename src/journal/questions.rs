@@ -3,17 +3,24 @@
 //! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::{Record, Seq, SinkId, Traced};
-use super::{Journal, abandon, chain, heal, trace};
+use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
+use super::view::View;
+use super::writer::Lazy;
+use super::{Journal, abandon, chain, devices, heal, ledger, people, state, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
     /// The journal's own id, hex: made with the file, never changed.
     pub async fn id(&self) -> Result<String, Error> {
+        self.read_with(|view| id(view)).await
+    }
+
+    /// The end of the chain as it is now, for somebody outside to keep: `None` while there is no row.
+    pub async fn tip(&self) -> Result<Option<Anchor>, Error> {
         self.read_with(|view| {
-            let id: [u8; 16] =
-                view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
-            Ok(chain::hex(&id))
+            let (seq, head) = state::last_row(view.conn()?)?;
+            let journal_id = id(view)?;
+            Ok((seq > 0).then_some(Anchor { journal_id, seq: Seq(seq), head }))
         })
         .await
     }
@@ -21,6 +28,17 @@ impl Journal {
     /// The last number in the file, also where another process writes it.
     pub async fn last(&self) -> Result<Seq, Error> {
         self.read_with(|view| view.head()).await
+    }
+
+    /// Quarantined events of a sink whose reason begins with `reason`, if `wanted`, ascending.
+    pub async fn quarantined_where(
+        &self,
+        sink: String,
+        reason: &'static str,
+        wanted: impl Fn(&str, &Record) -> bool + Send + 'static,
+    ) -> Result<Vec<Seq>, Error> {
+        self.flush().await?;
+        self.browse(move |view| ledger::quarantined_where(view, &sink, reason, wanted)).await
     }
 
     /// What became of an event.
@@ -43,10 +61,15 @@ impl Journal {
         self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
     }
 
-    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers whether something was
-    /// delivered under it before.
-    pub async fn serve(&self, sink: SinkId, revision: String) -> Result<bool, Error> {
-        self.write(move |tx| heal::serve(tx, sink, &revision)).await
+    /// Says under which revision of mapping and answer rules a sink is served from now on. Answers `None` if something was
+    /// delivered under it before, else how many events it has refused for reasons that are not among `excused`.
+    pub async fn serve(
+        &self,
+        sink: SinkId,
+        revision: String,
+        excused: [&'static str; 2],
+    ) -> Result<Option<u64>, Error> {
+        self.write(move |tx| heal::serve(tx, sink, &revision, excused)).await
     }
 
     /// Something was delivered under the sink's revision.
@@ -60,6 +83,37 @@ impl Journal {
         self.write(move |tx| heal::heal(tx, sink, most, except)).await
     }
 
+    /// The persistent clients of the gateway's own broker.
+    pub async fn sessions(&self) -> Result<Vec<ClientSession>, Error> {
+        self.read_with(|view| devices::sessions(view)).await
+    }
+
+    /// Keeps a persistent client's session; `None` forgets it. Answers after the sync.
+    pub async fn keep_session(&self, client_id: String, session: Option<ClientSession>) -> Result<(), Error> {
+        self.write(move |tx| devices::keep_session(tx, &client_id, session.as_ref())).await
+    }
+
+    /// Device states at the last stop.
+    pub async fn devices(&self) -> Result<Vec<DeviceState>, Error> {
+        self.flush().await?;
+        self.read_with(|view| devices::list(view)).await
+    }
+
+    /// Keeps device states; rides on the next commit.
+    pub async fn keep_devices(&self, devices: Vec<DeviceState>) -> Result<(), Error> {
+        self.write_lazily(Lazy::Devices(devices)).await
+    }
+
+    /// The worker directory as it was last kept.
+    pub async fn people(&self) -> Result<Vec<DirectoryEntry>, Error> {
+        self.read_with(|view| people::list(view)).await
+    }
+
+    /// Keeps the worker directory, in place of the one before.
+    pub async fn keep_people(&self, people: Vec<DirectoryEntry>) -> Result<(), Error> {
+        self.write(move |tx| people::keep(tx, &people)).await
+    }
+
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.
     pub async fn ping(&self) -> Result<(), Error> {
         self.write(|_| Ok(())).await
@@ -71,4 +125,10 @@ impl Journal {
             writer.closed().await;
         }
     }
+}
+
+fn id(view: &View) -> Result<String, Error> {
+    let id: [u8; 16] =
+        view.conn()?.query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0))?;
+    Ok(chain::hex(&id))
 }

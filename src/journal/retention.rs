@@ -11,9 +11,8 @@ use super::error::Error;
 use super::runs;
 use super::schema::{db, un};
 use super::settle;
-use super::state::{Tx, anchor_of};
+use super::state::{Tx, received_of};
 use super::types::Config;
-use super::view::corrected;
 use crate::clock::Now;
 use crate::event::EventId;
 
@@ -79,14 +78,7 @@ fn last_old_row(tx: &Tx<'_>, from: u64, to: u64, before: i64) -> Result<Option<(
         }
         // A damaged head has no time: like any untrusted one.
         let Ok(head) = body::peek(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?) else { continue };
-        let received = if head.synchronised {
-            head.received.0
-        } else {
-            match anchor_of(tx.conn, seq)? {
-                Some(anchor) => corrected(anchor, head.boot.0).0,
-                None => continue,
-            }
-        };
+        let Some(received) = received_of(tx.conn, seq, &head)? else { continue };
         if received >= before {
             break;
         }

@@ -98,7 +98,14 @@ pub(super) fn of(conn: &Connection, sink: u32, seq: u64) -> Result<Option<Delive
 
 /// Forgets what is about erased events.
 pub(super) fn prune(conn: &Connection, erased_to: u64) -> Result<(), Error> {
-    for sql in ["DELETE FROM delivery WHERE last_seq <= ?1", "DELETE FROM remote WHERE seq <= ?1"] {
+    // By sink, so that the keys are searched and the tables not scanned while confirmations wait.
+    for sql in [
+        "DELETE FROM delivery WHERE sink IN (SELECT id FROM sink) AND last_seq <= ?1",
+        "DELETE FROM remote WHERE sink IN (SELECT id FROM sink) AND seq <= ?1",
+        // Who gave an event up, when and why, stays (I4); the sink's words go with the event.
+        "UPDATE dropped SET reason = '', answer = ''
+         WHERE sink IN (SELECT id FROM sink) AND seq <= ?1 AND (reason <> '' OR answer <> '')",
+    ] {
         conn.prepare_cached(sql)?.execute([db(erased_to)])?;
     }
     Ok(())

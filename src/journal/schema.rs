@@ -105,6 +105,8 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE correction(
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
 
+    -- The worker directory: a number or card, and what the platform calls the person.
+    CREATE TABLE person(key TEXT PRIMARY KEY, external_id TEXT NOT NULL, name TEXT) STRICT, WITHOUT ROWID;
     CREATE TABLE session(client_id TEXT PRIMARY KEY, subscriptions TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE device(
         source INTEGER NOT NULL, device_key TEXT NOT NULL, last_heard INTEGER NOT NULL, last_native_seq INTEGER,
@@ -244,7 +246,10 @@ fn check_min_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
 
 fn check_reader(conn: &Connection, path: &Path) -> Result<(), Error> {
     if version(conn)? == 0 {
-        return Err(Error::NotFound(format!("{} is not a journal, or was never opened", path.display())));
+        return Err(Error::NotFound(format!(
+            "{} is not a journal, or no gateway has made it one yet; start the gateway, or mend [journal] path",
+            path.display()
+        )));
     }
     check_min_reader(conn, path)
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::body::Head;
 use super::chain::GENESIS;
 use super::error::Error;
 use super::index::Index;
@@ -13,7 +14,7 @@ use super::schema::{db, un};
 use super::settle::SinkRow;
 use super::shared::Shared;
 use crate::clock::Now;
-use crate::event::BootTime;
+use crate::event::{BootTime, UtcMicros};
 
 /// The boot in which this process runs.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +102,19 @@ fn load_anchor(conn: &Connection, boot_id: &[u8; 16]) -> Result<Option<ClockAnch
 /// The anchor of the boot in which a row was heard.
 pub(super) fn anchor_of(conn: &Connection, seq: u64) -> Result<Option<ClockAnchor>, Error> {
     anchor_around(conn, seq).map(|(_, _, anchor)| anchor)
+}
+
+/// When a row was received by a right clock, microseconds; `None` where no right clock is known for it.
+pub(super) fn received_of(conn: &Connection, seq: u64, head: &Head) -> Result<Option<i64>, Error> {
+    if head.synchronised {
+        return Ok(Some(head.received.0));
+    }
+    Ok(anchor_of(conn, seq)?.map(|anchor| corrected(anchor, head.boot.0).0))
+}
+
+/// The true receive time of a row of an anchored boot.
+pub(super) fn corrected(anchor: ClockAnchor, boot_us: u64) -> UtcMicros {
+    UtcMicros(anchor.utc.wrapping_sub(db(anchor.boot.0)).wrapping_add(db(boot_us)))
 }
 
 /// The same, with the rows for which it holds: from the first one to before the second one.

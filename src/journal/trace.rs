@@ -11,6 +11,7 @@ use super::index;
 use super::runs;
 use super::schema::{db, un};
 use super::settle::{HELD, QUARANTINED};
+use super::state::received_of;
 use super::types::{Fate, Record, Traced};
 use super::view::{self, View};
 use crate::event::{EventId, UtcMicros};
@@ -26,9 +27,9 @@ const DAY_MS: i64 = 86_400_000;
 
 /// The event with this id, if the journal holds it.
 pub(super) fn by_id(view: &mut View, id: EventId) -> Result<Option<Traced>, Error> {
-    view.snapshot(|view| match index::locate(view.conn()?, id)? {
-        Some(seq) => Ok(traced(view, &[seq])?.pop()),
-        None => Ok(None),
+    view.snapshot(|view| {
+        let Some(seq) = index::locate(view.conn()?, id)? else { return Ok(None) };
+        record(view, seq)?.map(|record| traced(view, record)).transpose()
     })
 }
 
@@ -52,10 +53,10 @@ pub(super) fn around(
             if let Some(record) = record(view, seq)?
                 && wanted(&record)
             {
-                found.push(seq);
+                found.push(traced(view, record)?);
             }
         }
-        traced(view, &found)
+        Ok(found)
     })
 }
 
@@ -73,15 +74,9 @@ fn record(view: &mut View, seq: u64) -> Result<Option<Record>, Error> {
     }
 }
 
-fn traced(view: &mut View, seqs: &[u64]) -> Result<Vec<Traced>, Error> {
-    let mut found = Vec::with_capacity(seqs.len());
-    for seq in seqs {
-        if let Some(record) = record(view, *seq)? {
-            let fates = fates(view, *seq)?;
-            found.push(Traced { record, fates });
-        }
-    }
-    Ok(found)
+fn traced(view: &View, record: Record) -> Result<Traced, Error> {
+    let fates = fates(view, record.seq.0)?;
+    Ok(Traced { record, fates })
 }
 
 fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {
@@ -140,10 +135,13 @@ fn first_received(view: &View, time: i64) -> Result<u64, Error> {
         let received = match row {
             // Nothing from there on.
             None => None,
-            Some(row) => body::peek(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?).ok(),
+            Some(row) => match body::peek(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?) {
+                Ok(head) => received_of(view.conn()?, un(row.get(0)?), &head)?,
+                Err(_) => None,
+            },
         };
         match received {
-            Some(head) if head.received.0 < time => low = middle + 1,
+            Some(received) if received < time => low = middle + 1,
             _ => high = middle,
         }
     }

@@ -265,6 +265,13 @@ pub struct Anchor {
     pub head: [u8; 16],
 }
 
+impl Anchor {
+    /// The row's hash in lower-case hex, as `portero journal verify --anchor` takes it.
+    pub fn head_hex(&self) -> String {
+        super::chain::hex(&self.head)
+    }
+}
+
 /// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
@@ -368,4 +375,15 @@ pub struct Delivery {
     pub revision: String,
     /// What the sink calls the event.
     pub remote_id: Option<String>,
+}
+
+/// An entry of the worker directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The number by which terminals know the person, or the number of a card.
+    pub key: String,
+    /// What the platform calls the person.
+    pub external_id: String,
+    /// The name, only if it is configured.
+    pub name: Option<String>,
 }

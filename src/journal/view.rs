@@ -10,11 +10,11 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::body;
 use super::error::Error;
-use super::schema::{self, db, un};
-use super::state::{ClockAnchor, anchor_around};
+use super::schema::{self, un};
+use super::state::{ClockAnchor, anchor_around, corrected};
 use super::types::{Record, Seq, SourceId};
 use crate::clock::{Zone, restamp};
-use crate::event::{EventId, Source, UtcMicros};
+use crate::event::{EventId, Source};
 
 /// A terminal and its zone, looked up.
 type Known = (Arc<Source>, Option<Zone>);
@@ -139,11 +139,6 @@ impl View {
         }
         Ok(Record { seq: Seq(row.seq), event, provisional })
     }
-}
-
-/// The true receive time of a row of an anchored boot.
-pub(super) fn corrected(anchor: ClockAnchor, boot_us: u64) -> UtcMicros {
-    UtcMicros(anchor.utc.wrapping_sub(db(anchor.boot.0)).wrapping_add(db(boot_us)))
 }
 
 /// Reads the columns `seq, id, body` of the current row.

@@ -1,13 +1,18 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
-//! (`environment`), then each table is read key by key (`plain`, `brokers`, `terminals`, `fields`, `sinks`, `filters`,
-//! `request`, `mapping`, `secrets`) and at last the tables are compared with each other (`load`).
+//! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
+//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `secrets`) and at last the tables
+//! are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
 
 mod address;
+mod answers;
+mod auth;
 mod brokers;
+mod database;
+mod directory;
 mod environment;
 mod fields;
 mod filters;
@@ -15,6 +20,7 @@ mod load;
 mod mapping;
 mod places;
 mod plain;
+mod presets;
 mod problem;
 mod reader;
 mod request;
@@ -57,6 +63,8 @@ pub struct Config {
     pub terminals: Vec<terminal::Config>,
     /// `[[sink]]`
     pub sinks: Vec<deliver::Config>,
+    /// `[directory]`
+    pub directory: Option<deliver::directory::Config>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`

@@ -149,6 +149,9 @@ fn sinks(ledger: &[SinkStats], relays: &[RelayStatus]) -> Vec<Value> {
         if let Some(at) = relay.last_delivery {
             object["last_delivery"] = time(at);
         }
+        if relay.conflicts > 0 {
+            object["conflicts"] = relay.conflicts.into();
+        }
     }
     joined
 }

@@ -356,3 +356,15 @@ fn central_init_applies_with_an_administrators_login_and_says_what_is_wrong() {
         central_init(&["--apply", "--url", "postgresql://admin@db.example.com/a", "--tls", "disable"]).unwrap_err();
     assert!(far.to_string().contains("loopback"), "{far}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_too_thin_for_the_configured_batch_carries_smaller_ones() {
+    let (world, central) = (World::new().await, Central::start().await);
+    central.proxy.be_thin();
+    let ids = world.punches(2000).await;
+    let relay = world.relay(central.sink_with(Duration::from_secs(1))).await;
+    assert_eq!(world.drained("far").await.delivered, 2000);
+    let received = central.received();
+    assert!(ids.iter().all(|id| received.get(id) == Some(&1)));
+    relay.stop().await;
+}

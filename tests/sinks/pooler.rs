@@ -11,14 +11,14 @@ use crate::support::{DEADLINE, Process, eventually, find_program, free_port};
 use crate::world::World;
 
 /// A pooler with a single server connection: whatever a client leaves behind in it, the next client meets.
-struct Pooler {
-    port: u16,
+pub struct Pooler {
+    pub port: u16,
     _process: Process,
     _dir: tempfile::TempDir,
 }
 
 impl Pooler {
-    fn start(server: u16) -> Self {
+    pub fn start(server: u16) -> Self {
         let program = find_program("pgbouncer", &[]);
         let dir = tempfile::Builder::new().prefix("portero-pgbouncer-").tempdir().unwrap();
         let port = free_port();

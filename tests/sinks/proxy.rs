@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that can lose answers, fall silent, or cut every connection.
+//! A TCP proxy on loopback that can lose answers, fall silent, carry only so much, or cut every connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -9,6 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 const PASS: u8 = 0;
 const SILENT: u8 = 1;
 const LOSE: u8 = 2;
+const THIN: u8 = 3;
+
+/// So much a connection carries up in [`THIN`], bytes; what comes after never arrives.
+const THIN_BYTES: usize = 400 * 1024;
 
 pub struct Proxy {
     pub port: u16,
@@ -47,6 +51,11 @@ impl Proxy {
         self.shared.mode.store(SILENT, Ordering::SeqCst);
     }
 
+    /// A line that never carries a large batch to its end.
+    pub fn be_thin(&self) {
+        self.shared.mode.store(THIN, Ordering::SeqCst);
+    }
+
     /// Two of every three PostgreSQL commits come through; of the others the server commits and the answer is lost.
     pub fn lose_commits(&self) {
         self.shared.mode.store(LOSE, Ordering::SeqCst);
@@ -65,7 +74,12 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let (mut from_server, mut to_server) = server.into_split();
     let up = async {
         let mut buffer = vec![0; 64 * 1024];
+        let mut carried = 0;
         while let Ok(n) = from_client.read(&mut buffer).await {
+            carried += n;
+            if n > 0 && carried > THIN_BYTES && shared.mode.load(Ordering::SeqCst) == THIN {
+                continue;
+            }
             if n == 0 || to_server.write_all(&buffer[..n]).await.is_err() {
                 return;
             }

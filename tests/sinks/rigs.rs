@@ -49,20 +49,7 @@ pub struct Api(pub VendorApi);
 pub struct LoneApi(Api);
 
 pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
-    api::Config {
-        url,
-        method: "POST".to_owned(),
-        batch,
-        max_body_bytes: 4 << 20,
-        auth: api::Auth::None,
-        headers: Vec::new(),
-        timeout,
-        tls: TlsMode::Require,
-        ca_file: None,
-        request: None,
-        map: None,
-        map_correction: None,
-    }
+    api::Config { url, batch, max_body_bytes: 4 << 20, timeout, ..api::Config::default() }
 }
 
 fn clock() -> Clock {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource, Zone, resolve};
 use portero::deliver::relay::{self, Context, Pace};
-use portero::deliver::{Batch, Mapped, Outcome, Sink, StatusBoard};
+use portero::deliver::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard};
 use portero::event::{
     DeviceTime, Event, Identity, Kind, Methods, Origin, Person, Punch, Reading, Source, WrittenTime, identity,
 };
@@ -166,6 +166,7 @@ impl World {
                 retry: (Duration::from_millis(5), Duration::from_millis(200)),
                 probe: (Duration::from_millis(5), Duration::from_millis(200)),
             },
+            directory: portero::deliver::directory::Directory::default(),
         };
         let sends = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: sink, sends: Arc::clone(&sends) };
@@ -272,6 +273,18 @@ impl<S: Sink> Sink for Counted<S> {
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
         self.sends.fetch_add(1, Ordering::Relaxed);
         self.inner.send(batch).await
+    }
+
+    fn revision(&self) -> Option<String> {
+        self.inner.revision()
+    }
+
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        self.inner.on_ambiguous()
+    }
+
+    async fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> Presence {
+        self.inner.look_up(batch, item).await
     }
 }
 

@@ -57,6 +57,15 @@ impl Gateway {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Plays `count` events of the yard to a broker on this machine and waits for every confirmation; `more` are further
+    /// arguments of `portero simulate`.
+    pub fn play_yard(&self, port: u16, count: u32, seed: u32, more: &[&str]) {
+        let (broker, count, seed) = (format!("mqtt://127.0.0.1:{port}"), count.to_string(), seed.to_string());
+        let yard = ["simulate", "mqtt-json", "--rate", "0", "--broker", &broker, "--count", &count, "--seed", &seed];
+        let played = self.cli(&[&yard, more].concat());
+        assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.env("CREDENTIALS_DIRECTORY", self.dir.path().join("credentials")).env_remove("NOTIFY_SOCKET");

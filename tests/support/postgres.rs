@@ -48,8 +48,10 @@ impl Postgres {
             // A program that is no test has no place of its own under the build directory.
             None => make_cluster(&programs, &data),
         }
-        let hba =
-            format!("local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n");
+        let hba = format!(
+            "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 {method}\n\
+                     host replication postgres 127.0.0.1/32 trust\n"
+        );
         std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
         let mut server = Self { port: free_port(), programs, process: None, dir };
         server.start_again();
@@ -64,6 +66,33 @@ impl Postgres {
     /// The same for another login.
     pub fn url_as(&self, user: &str) -> String {
         format!("postgresql://{user}@127.0.0.1:{}/{DATABASE}", self.port)
+    }
+
+    /// Starts a second server that follows this one: a hot standby, which takes no writes until [`Postgres::promote`]. From
+    /// then on this one answers no commit before the standby has it.
+    pub fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("portero-pg-").tempdir().unwrap();
+        if let Some((user, group)) = server_user() {
+            std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
+        }
+        let mut copy = as_server_user(Command::new(self.programs.join("pg_basebackup")));
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-R", "-X", "stream"]);
+        run(copy.args(["-c", "fast", "--no-sync", "-D"]).arg(dir.path().join("data")));
+        let mut server = Self { port: free_port(), programs: self.programs.clone(), process: None, dir };
+        server.start_again();
+        self.psql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.psql("SELECT pg_reload_conf()");
+        eventually("the standby follows", DEADLINE, || {
+            self.psql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+        });
+        server
+    }
+
+    /// Makes a standby the server that takes writes; it waits for no standby of its own.
+    pub fn promote(&self) {
+        self.psql("SELECT pg_promote()");
+        self.psql("ALTER SYSTEM SET synchronous_standby_names = ''");
+        self.psql("SELECT pg_reload_conf()");
     }
 
     /// Stops it as a power cut would: no goodbye to clients, no checkpoint.
@@ -107,8 +136,13 @@ impl Postgres {
 
     /// The same, answering an error as its text.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        self.try_psql_as("postgres", sql)
+    }
+
+    /// The same with another login.
+    pub fn try_psql_as(&self, user: &str, sql: &str) -> Result<String, String> {
         let output = Command::new(self.programs.join("psql"))
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", DATABASE, "-c", sql])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", DATABASE, "-c", sql])
             .args(["-h", self.dir.path().to_str().unwrap(), "-p", &self.port.to_string()])
             .env("PGCONNECT_TIMEOUT", "10")
             .output()

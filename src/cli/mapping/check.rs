@@ -60,18 +60,25 @@ mod with_contract {
     use crate::clock::Clock;
     use crate::deliver::Kind;
     use crate::deliver::api::preview::{Preview, Request};
-    use crate::deliver::contract::{Contract, Document, Error, Finding, generated};
+    use crate::deliver::contract::{Contract, Document, Error, Finding, generated, vary};
+    use crate::deliver::directory::Directory;
     use crate::event::Source;
-    use crate::journal::{Query, Record};
+    use crate::journal::{Query, Record, Seq};
     use crate::manage::config::{Config, Options, Places, Secrets};
 
+    /// Sequence numbers of varied events, above those of the generated ones.
+    const VARIED: u64 = generated::FIRST + (1 << 32);
+
     /// What the two kinds of events became.
+    #[derive(Default)]
     struct Requests {
         all: Vec<Request>,
         stored: usize,
         unmappable: usize,
         /// Why the first one can't be mapped.
         reason: Option<String>,
+        /// Stored ones that can't be mapped.
+        refused: Vec<(Seq, String)>,
     }
 
     pub(in crate::cli::mapping) fn run(args: &Args) -> anyhow::Result<Exit> {
@@ -81,9 +88,11 @@ mod with_contract {
         let Kind::Api(api) = &sink.config.kind else { return Ok(Exit::Usage) };
         let (document, contract) = contract(args)?;
         let requests = requests(args, &config, &sink)?;
-        let mut findings =
-            contract.check(api, &requests.all).map_err(|error| failure(document, &contract, &error))?;
+        let mut findings = contract.check(api, &requests.all).map_err(|error| failure(document, &contract, &error))?;
         findings.extend(nothing_to_check(&requests));
+        findings.extend(refused(&requests));
+        findings.sort_by_key(|finding| finding.note);
+        let wrong = findings.iter().filter(|finding| !finding.note).count();
         let places = Places::read(&args.file.config, &Options::from_process(Secrets::Ignore));
         let mut out = Output::stdout();
         for finding in &findings {
@@ -91,7 +100,7 @@ mod with_contract {
         }
         if !args.json {
             let Requests { all, stored, unmappable, .. } = &requests;
-            let count = match findings.len() {
+            let count = match wrong {
                 0 => "no findings".to_owned(),
                 1 => "1 finding".to_owned(),
                 n => format!("{n} findings"),
@@ -105,7 +114,7 @@ mod with_contract {
             ))?;
         }
         out.flush()?;
-        Ok(if findings.is_empty() { Exit::Done } else { Exit::No })
+        Ok(if wrong == 0 { Exit::Done } else { Exit::No })
     }
 
     fn contract(args: &Args) -> anyhow::Result<(&Path, Contract)> {
@@ -149,27 +158,59 @@ mod with_contract {
             let query = Query { since, limit: args.limit, ..Query::default() };
             stored = runtime()?.block_on(async {
                 let journal = open_read_only(config)?;
-                let records = journal.query(query).await?;
+                let mut records = journal.query(query).await?;
+                if config.directory.is_some() {
+                    Directory::load(&journal).await?.fill(&mut records);
+                }
                 journal.close().await?;
                 anyhow::Ok(records)
             })?;
         }
-        let generated = generated::events(&sources(config), Clock::new(config.clock.clone()).now());
-        let mut requests = Requests { all: Vec::new(), stored: 0, unmappable: 0, reason: None };
-        for mut records in [stored, generated] {
-            records.retain(|record| sink.config.filter.takes(&record.event));
-            requests.stored = requests.all.len();
-            for one in sink.api.preview(&records) {
-                match one {
-                    Preview::Request(request) => requests.all.push(request),
-                    Preview::Unmappable { reason, .. } => {
-                        requests.unmappable += 1;
-                        requests.reason.get_or_insert(reason);
-                    }
-                }
+        let mut requests = Requests::default();
+        stored.retain(|record| sink.config.filter.takes(&record.event));
+        let (shown, refused) = mapped(sink, &stored);
+        requests.stored = shown.len();
+        requests.unmappable = refused.len();
+        (requests.all, requests.refused) = (shown, refused);
+        requests.reason = requests.refused.first().map(|(_, reason)| reason.clone());
+        made(config, sink, &mut requests);
+        Ok(requests)
+    }
+
+    fn mapped(sink: &Chosen, records: &[Record]) -> (Vec<Request>, Vec<(Seq, String)>) {
+        let (mut shown, mut refused) = (Vec::new(), Vec::new());
+        for one in sink.api.preview(records) {
+            match one {
+                Preview::Request(request) => shown.push(request),
+                Preview::Unmappable { seq, reason } => refused.push((seq, reason)),
             }
         }
-        Ok(requests)
+        (shown, refused)
+    }
+
+    /// Events of every kind, then the same again for every entry of every value map.
+    fn made(config: &Config, sink: &Chosen, requests: &mut Requests) {
+        let takes = |record: &Record| sink.config.filter.takes(&record.event);
+        let mut generated = generated::events(&sources(config), Clock::new(config.clock.clone()).now());
+        generated.retain(takes);
+        let (shown, refused) = mapped(sink, &generated);
+        requests.all.extend(shown);
+        requests.unmappable += refused.len();
+        if let (None, Some((_, reason))) = (&requests.reason, refused.first()) {
+            requests.reason = Some(reason.clone());
+        }
+        let Kind::Api(api) = &sink.config.kind else { return };
+        let wanted = vary::wanted(api);
+        let mut bases = Vec::new();
+        for (n, record) in generated.into_iter().enumerate() {
+            let mappable = !refused.iter().any(|(seq, _)| *seq == record.seq);
+            let base = if mappable { Some(record) } else { vary::completed(&record, &wanted, Seq(VARIED + n as u64)) };
+            bases.extend(base.filter(takes));
+        }
+        let mut varied = vary::events(&bases, &wanted, Seq(VARIED + (1 << 16)));
+        varied.extend(bases.into_iter().filter(|record| record.seq.0 >= VARIED));
+        varied.retain(takes);
+        requests.all.extend(mapped(sink, &varied).0);
     }
 
     /// What the events of this gateway's terminals say of where they come from.
@@ -201,7 +242,15 @@ mod with_contract {
         };
         let key = if requests.reason.is_some() { vec!["map".to_owned()] } else { Vec::new() };
         let rule = "nothing".to_owned();
-        Some(Finding { rule, key, pointer: String::new(), message, requests: 0, events: Vec::new() })
+        Some(Finding { rule, key, pointer: String::new(), message, requests: 0, events: Vec::new(), note: false })
+    }
+
+    /// What the journal holds and the vendor will never see, the contract doesn't know.
+    fn refused(requests: &Requests) -> Option<Finding> {
+        let (seq, reason) = requests.refused.first()?;
+        let message = format!("{} stored events would be quarantined: {reason}", requests.refused.len());
+        let (rule, key, events) = ("unmappable".to_owned(), vec!["map".to_owned()], vec![*seq]);
+        Some(Finding { rule, key, pointer: String::new(), message, requests: 0, events, note: true })
     }
 
     fn show(
@@ -218,9 +267,10 @@ mod with_contract {
         if args.json {
             let seqs: Vec<u64> = finding.events.iter().map(|seq| seq.0).filter(|seq| !generated(*seq)).collect();
             return out.line(json!({
+                "level": if finding.note { "note" } else { "finding" },
                 "rule": finding.rule,
                 "message": finding.message,
-                "file": places.file().display().to_string(),
+                "file": spot.file.display().to_string(),
                 "line": spot.line,
                 "variable": spot.variable,
                 "key": spot.key,
@@ -233,14 +283,15 @@ mod with_contract {
         }
         let place = match (&spot.variable, spot.line) {
             (Some(variable), _) => variable.clone(),
-            (None, Some(line)) => format!("{}:{line}", places.file().display()),
-            (None, None) => places.file().display().to_string(),
+            (None, Some(line)) => format!("{}:{line}", spot.file.display()),
+            (None, None) => spot.file.display().to_string(),
         };
-        out.line(format_args!("{place}: {}: {} [{}]", spot.key, finding.message, finding.rule))?;
+        let word = if finding.note { "note: " } else { "" };
+        out.line(format_args!("{word}{place}: {}: {} [{}]", spot.key, finding.message, finding.rule))?;
         let line = line.map_or_else(String::new, |line| format!(":{line}"));
         let pointer = if finding.pointer.is_empty() { "/" } else { &finding.pointer };
         out.line(format_args!("    {}{line}: {pointer}", document.display()))?;
-        match finding.events.first() {
+        match finding.events.first().filter(|_| finding.requests > 0 && !finding.note) {
             Some(seq) if generated(seq.0) => {
                 out.line(format_args!("    in {} requests, first for a generated event", finding.requests))
             }

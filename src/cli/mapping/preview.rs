@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Chosen;
 use crate::cli::{ConfigFile, Exit, Output, events};
 use crate::deliver::api::preview::Preview;
+use crate::deliver::directory::Directory;
 use crate::journal::{Query, Record, Seq};
 use crate::manage::config::{Options, Secrets, load};
 
@@ -45,7 +46,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let query = Query { terminal: args.terminal.clone(), since, limit: args.limit, ..Query::default() };
     let records = crate::cli::runtime()?.block_on(async {
         let journal = crate::cli::open_read_only(&config)?;
-        let records = journal.query(query).await?;
+        let mut records = journal.query(query).await?;
+        if config.directory.is_some() {
+            Directory::load(&journal).await?.fill(&mut records);
+        }
         journal.close().await?;
         anyhow::Ok(records)
     })?;

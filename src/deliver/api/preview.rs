@@ -2,7 +2,9 @@
 //!
 //! Must not: send anything, read a secret, or show one that stands in an address.
 
-use super::{Api, Auth};
+use super::Api;
+use super::auth::Beside;
+use super::template::percent_encoded;
 use crate::deliver::{Mapped, Sink as _};
 use crate::journal::{Record, Seq};
 
@@ -69,29 +71,24 @@ impl Api {
     fn shown(&self, records: &[Record], key: &str, body: &[u8]) -> Request {
         let outgoing = self.outgoing(body);
         let mut headers = vec![("idempotency-key".to_owned(), key.to_owned())];
-        headers.extend(masked(&self.config.auth));
+        headers.extend(self.config.auth.shown());
         if !outgoing.content_type.is_empty() {
             headers.push(("content-type".to_owned(), outgoing.content_type.clone()));
         }
         headers.extend(self.config.headers.iter().chain(&outgoing.headers).cloned());
+        let mut url = outgoing.address(&self.url).map(|url| without_secrets(url.as_str())).unwrap_or_default();
+        if let Beside::Query(name) = self.config.auth.beside() {
+            let mark = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{mark}{}=***", percent_encoded(name)));
+        }
         Request {
             seqs: records.iter().map(|record| record.seq).collect(),
-            url: outgoing.address(&self.url).map(|url| without_secrets(url.as_str())).unwrap_or_default(),
+            url,
             method: outgoing.method,
             headers,
             body: outgoing.body,
         }
     }
-}
-
-fn masked(auth: &Auth) -> Option<(String, String)> {
-    let (name, value) = match auth {
-        Auth::None => return None,
-        Auth::Bearer { .. } => ("authorization", "Bearer ***"),
-        Auth::Basic { .. } => ("authorization", "Basic ***"),
-        Auth::ApiKey { header, .. } => (header.as_str(), "***"),
-    };
-    Some((name.to_owned(), value.to_owned()))
 }
 
 /// Masks what a query parameter with the name of a secret holds.

@@ -15,25 +15,50 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Answer;
+use super::exchange::Answer;
 use crate::deliver::{Outcome, Verdict, answer};
 use crate::event::UtcMicros;
 
-/// Judges an answer. `now` stands in for an absent `Date` header, `secret` is masked where the answer echoes it.
-pub(super) fn judge(reply: &Answer, now: UtcMicros, secret: &str) -> Outcome {
+/// What a status means where no rule says anything of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::deliver) enum Class {
+    /// Delivered, if the body is one of a success.
+    Success,
+    /// Some event in it is unacceptable.
+    Refused,
+    /// Our fault.
+    Blocked,
+    /// The sink's fault.
+    Retry,
+}
+
+/// The rows of the table.
+pub(in crate::deliver) const fn class(status: u16) -> Class {
+    match status {
+        200..=299 => Class::Success,
+        400 | 413 | 422 => Class::Refused,
+        401 | 403 | 404 | 405 => Class::Blocked,
+        _ => Class::Retry,
+    }
+}
+
+/// Judges an answer. `now` stands in for an absent `Date` header, `secrets` are masked where the answer echoes it.
+pub(super) fn judge(reply: &Answer, now: UtcMicros, secrets: &[&str]) -> Outcome {
     let status = reply.status;
     let blocked = |what: &str| Outcome::Blocked { reason: format!("the server answered {status}: {what}") };
-    match status {
-        200..=299 => success(reply),
-        400 | 413 | 422 => Outcome::Refused {
+    match class(status) {
+        Class::Success => success(reply),
+        Class::Refused => Outcome::Refused {
             reason: format!("http {status}"),
-            answer: answer::keep(&String::from_utf8_lossy(&reply.body), &[secret]),
+            answer: answer::keep(&String::from_utf8_lossy(&reply.body), secrets),
         },
-        401 => blocked("it does not accept the credential; renew the one that the sink's auth names"),
-        403 => blocked("the credential has no right to send here; have the right granted"),
-        404 => blocked("there is nothing at this address; check the sink's url"),
-        405 => blocked("it does not take this method; check the sink's method and url"),
-        _ => {
+        Class::Blocked => blocked(match status {
+            401 => "it does not accept the credential; renew the one that the sink's auth names",
+            403 => "the credential has no right to send here; have the right granted",
+            404 => "there is nothing at this address; check the sink's url",
+            _ => "it does not take this method; check the sink's method and url",
+        }),
+        Class::Retry => {
             let what = if (300..400).contains(&status) { " (a redirect; give the final address in url)" } else { "" };
             Outcome::Retry { reason: format!("the server answered {status}{what}"), after: wish(reply, now) }
         }
@@ -67,7 +92,7 @@ fn success(reply: &Answer) -> Outcome {
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is measured against the server's own clock where it shows
 /// it. The relay bounds it.
-fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
+pub(super) fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
     let text = reply.retry_after.as_deref()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
@@ -79,7 +104,7 @@ fn wish(reply: &Answer, now: UtcMicros) -> Option<Duration> {
 
 /// An HTTP date (RFC 9110 §5.6.7) in UTC microseconds: `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms are not
 /// worth their code: without a date the ordinary backoff holds.
-fn http_date(text: &str) -> Option<i64> {
+pub(super) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_microsecond)
 }
 
@@ -88,11 +113,12 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str, sent: usize) -> Answer {
-        Answer { status, retry_after: None, date: None, body: body.as_bytes().to_vec(), complete: true, sent }
+        let headers = reqwest::header::HeaderMap::new();
+        Answer { status, retry_after: None, date: None, headers, body: body.as_bytes().to_vec(), complete: true, sent }
     }
 
     fn judged(status: u16, body: &str, sent: usize) -> Outcome {
-        judge(&answer(status, body, sent), UtcMicros(0), "")
+        judge(&answer(status, body, sent), UtcMicros(0), &[])
     }
 
     fn prefix(n: usize, sent: usize) -> Outcome {
@@ -130,7 +156,7 @@ mod tests {
         }
         let mut endless = answer(200, "{}", 1);
         endless.complete = false;
-        assert!(matches!(judge(&endless, UtcMicros(0), ""), Outcome::Retry { .. }));
+        assert!(matches!(judge(&endless, UtcMicros(0), &[]), Outcome::Retry { .. }));
     }
 
     #[test]
@@ -152,7 +178,7 @@ mod tests {
             let mut reply = answer(503, "", 1);
             reply.retry_after = Some(retry_after.to_owned());
             reply.date = date.map(str::to_owned);
-            match judge(&reply, UtcMicros(784_111_777_000_000), "") {
+            match judge(&reply, UtcMicros(784_111_777_000_000), &[]) {
                 Outcome::Retry { after, .. } => after,
                 other => panic!("{other:?}"),
             }
@@ -169,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_servers_words_but_not_our_secret() {
-        let outcome = judge(&answer(422, "unknown site; you sent hunter2", 1), UtcMicros(0), "hunter2");
+        let outcome =
+            judge(&answer(422, "unknown site; you sent hunter2", 1), UtcMicros(0), &["", "portero", "hunter2"]);
         let Outcome::Refused { reason, answer } = outcome else { panic!("{outcome:?}") };
         assert_eq!((reason.as_str(), answer.as_str()), ("http 422", "unknown site; you sent ***"));
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::document::{escaped, resolve};
 use super::openapi::Operation;
-use super::parameters::pairs;
+use super::parameters::{MASK, pairs};
 use super::schema::Schemas;
 use super::{Error, preview};
 
@@ -91,9 +91,10 @@ pub(super) fn sent(request: &preview::Request, schemas: &Schemas, pointer: &str)
     let ours = media_type(request);
     if request.body.is_empty() {
         let query = request.url.split_once('?').map_or("", |(_, query)| query);
-        return whole(object(query, schemas, pointer));
+        let own = query.split('&').filter(|pair| !pair.ends_with(&format!("={MASK}"))).collect::<Vec<_>>();
+        return whole(object(&own.join("&"), schemas, pointer));
     }
-    if ours == "application/x-www-form-urlencoded" {
+    if is_form(request) {
         return whole(object(&text, schemas, pointer));
     }
     let parse =
@@ -103,6 +104,11 @@ pub(super) fn sent(request: &preview::Request, schemas: &Schemas, pointer: &str)
         return lines.map(|(n, line)| Ok(Sent { at: format!("/{n}"), value: parse(line)? })).collect();
     }
     whole(parse(&text)?)
+}
+
+/// Whether everything that is sent is text.
+pub(super) fn is_form(request: &preview::Request) -> bool {
+    request.body.is_empty() || media_type(request) == "application/x-www-form-urlencoded"
 }
 
 /// A form as the object that its schema speaks of.

@@ -10,6 +10,8 @@ pub mod document;
 
 pub mod generated;
 
+pub mod vary;
+
 mod answers;
 mod body;
 mod nearest;
@@ -20,10 +22,8 @@ mod route;
 mod schema;
 mod security;
 mod translate;
+mod values;
 mod yaml;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +33,8 @@ use self::body::Sent;
 use self::openapi::{OpenApi, Operation};
 use self::place::Places;
 use self::schema::{Fault, Schemas};
+use self::values::Held;
+use super::api::auth::Beside;
 use super::api::{self, preview};
 use crate::journal::Seq;
 
@@ -105,6 +107,8 @@ pub struct Finding {
     pub requests: usize,
     /// The events of the first one.
     pub events: Vec<Seq>,
+    /// It is nothing wrong, but good to know.
+    pub note: bool,
 }
 
 /// A document against which requests are checked.
@@ -145,15 +149,18 @@ impl Contract {
     /// Everything in which these requests of a sink and the document don't meet, in the order of being found.
     pub fn check(&self, sink: &api::Config, requests: &[preview::Request]) -> Result<Vec<Finding>, Error> {
         let places = Places::new(sink);
-        let mut findings = Findings::default();
+        let (mut findings, mut held) = (Findings::default(), Vec::new());
         for request in requests {
             let mut found = Vec::new();
             match &self.openapi {
-                None => self.bodies(&places, request, "", "", &mut found)?,
-                Some(openapi) => self.one(openapi, &places, request, &mut found)?,
+                None => self.bodies(&places, request, ("", ""), &mut held, &mut found)?,
+                Some(openapi) => self.one(openapi, &places, request, &mut held, &mut found)?,
             }
             findings.add(found, &request.seqs);
         }
+        let mut found = Vec::new();
+        values::check(&self.document.root, &self.schemas, &places, &held, &mut found)?;
+        findings.add(found, &[]);
         Ok(findings.in_order())
     }
 
@@ -162,6 +169,7 @@ impl Contract {
         openapi: &OpenApi,
         places: &Places<'_>,
         request: &preview::Request,
+        held: &mut Vec<Held>,
         found: &mut Vec<Finding>,
     ) -> Result<(), Error> {
         let path = request.url.split_once("://").map_or("/", |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
@@ -169,11 +177,11 @@ impl Contract {
         let wanted = self.operation.map(|index| &openapi.operations[index]);
         let reached = route::find(openapi, places, (&request.method, path), wanted, found);
         let Some((operation, path_values)) = reached else { return Ok(()) };
-        security::check(&self.document.root, operation, request, query, found)?;
+        security::check(&self.document.root, operation, places.sink, request, query, found)?;
         answers::check(&self.document.root, operation, places, found)?;
         let sent = parameters::Carried { path: &path_values, query, headers: &request.headers };
         parameters::check(&self.document.root, &self.schemas, operation, places, &sent, found)?;
-        self.body(operation, places, request, found)
+        self.body(operation, places, request, held, found)
     }
 
     fn body(
@@ -181,10 +189,13 @@ impl Contract {
         operation: &Operation,
         places: &Places<'_>,
         request: &preview::Request,
+        held: &mut Vec<Held>,
         found: &mut Vec<Finding>,
     ) -> Result<(), Error> {
         match body::declared(&self.document.root, operation, request)? {
-            body::Declared::Schema { pointer, content } => self.bodies(places, request, &pointer, &content, found),
+            body::Declared::Schema { pointer, content } => {
+                self.bodies(places, request, (&pointer, &content), held, found)
+            }
             body::Declared::Anything => Ok(()),
             body::Declared::Mismatch { rule, pointer, message } => {
                 found.push(finding(rule, places.body(), pointer, message));
@@ -198,8 +209,8 @@ impl Contract {
         &self,
         places: &Places<'_>,
         request: &preview::Request,
-        pointer: &str,
-        content: &str,
+        (pointer, content): (&str, &str),
+        held: &mut Vec<Held>,
         found: &mut Vec<Finding>,
     ) -> Result<(), Error> {
         let schema = self.schemas.get(pointer)?;
@@ -210,18 +221,46 @@ impl Contract {
                 return Ok(());
             }
         };
-        for Sent { at, value } in values {
+        let credential = match places.sink.auth.beside() {
+            Beside::Body(at) if at.starts_with('/') => Some(at.to_owned()),
+            Beside::Body(name) => Some(format!("/{}", document::escaped(name))),
+            Beside::No | Beside::Query(_) => None,
+        };
+        for Sent { at, mut value } in values {
+            if let Some(credential) = &credential {
+                // Whoever sees to that it is sent also says where it doesn't fit.
+                let _ = values::place_at(&mut value, credential, parameters::MASK.into());
+            }
             for fault in schema.faults(&value, &self.document.root) {
                 let Fault { instance, pointer, rule, message } = fault;
-                found.push(finding(&rule, places.of(&format!("{at}{instance}")), pointer, message));
+                let key = match credential.as_ref() == Some(&instance) {
+                    false => places.of(&format!("{at}{instance}")),
+                    true if rule == "additionalProperties" => vec!["auth".to_owned()],
+                    // Its value isn't known here.
+                    true => continue,
+                };
+                found.push(finding(&rule, key, pointer, message));
             }
+            held.push(Held { schema: pointer.to_owned(), at, value, form: body::is_form(request) });
         }
         Ok(())
     }
 }
 
 fn finding(rule: &str, key: Vec<String>, pointer: String, message: impl Into<String>) -> Finding {
-    Finding { rule: rule.to_owned(), key, pointer, message: message.into(), requests: 0, events: Vec::new() }
+    Finding {
+        rule: rule.to_owned(),
+        key,
+        pointer,
+        message: message.into(),
+        requests: 0,
+        events: Vec::new(),
+        note: false,
+    }
+}
+
+fn note(rule: &str, key: Vec<String>, pointer: String, message: impl Into<String>) -> Finding {
+    Finding { note: true, ..finding(rule, key, pointer, message) }
 }
 
 /// The same thing in many requests is one finding.
@@ -242,7 +281,7 @@ impl Findings {
             });
             if !counted.contains(&at) {
                 counted.push(at);
-                self.list[at].requests += 1;
+                self.list[at].requests += usize::from(!events.is_empty());
             }
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Must not: know lines; whoever holds the file does.
 
-use super::document::unescaped;
+use serde_json::Value;
+
+use super::document::{escaped, unescaped};
 use crate::deliver::api::Config;
 use crate::deliver::api::request::Body;
 
@@ -80,7 +82,7 @@ impl<'c> Places<'c> {
     /// A parameter of the query.
     pub(super) fn query(&self, name: &str) -> Vec<String> {
         match self.sink.request.as_deref().is_some_and(|request| request.body == Body::Query) {
-            true => self.of(&format!("/{}", super::document::escaped(name))),
+            true => self.of(&format!("/{}", escaped(name))),
             false => self.path(),
         }
     }
@@ -102,6 +104,24 @@ impl<'c> Places<'c> {
             Body::Wrapped | Body::JsonRpc if !request.wrap.is_empty() => key(&["request", "wrap"]),
             _ => self.body(),
         }
+    }
+
+    /// Where the items stand in a value that stands at `at` in the body.
+    pub(super) fn items(&self, at: &str, value: &Value) -> Vec<String> {
+        // What stands before the value needs no second look.
+        let before = at.split('/').skip(1).count().min(self.item.len());
+        let mut places = vec![String::new()];
+        for step in &self.item[before..] {
+            let within = |place: String| -> Vec<String> {
+                match (step, value.pointer(&place)) {
+                    (Some(key), Some(Value::Object(_))) => vec![format!("{place}/{}", escaped(key))],
+                    (None, Some(Value::Array(items))) => (0..items.len()).map(|n| format!("{place}/{n}")).collect(),
+                    _ => Vec::new(),
+                }
+            };
+            places = places.into_iter().flat_map(within).collect();
+        }
+        places
     }
 
     fn field(&self, target: &[String]) -> Vec<String> {

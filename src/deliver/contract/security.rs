@@ -8,7 +8,11 @@ use serde_json::Value;
 use super::document::{escaped, resolve};
 use super::openapi::Operation;
 use super::parameters::{MASK, pairs};
-use super::{Error, Finding, finding, preview};
+use super::{Error, Finding, finding, note, preview};
+use crate::deliver::api::Config;
+
+/// What the sink sends where it shows nothing.
+const NOTHING: &str = "none";
 
 /// One scheme that a request doesn't satisfy.
 struct Unmet {
@@ -20,6 +24,7 @@ struct Unmet {
 pub(super) fn check(
     root: &Value,
     operation: &Operation,
+    sink: &Config,
     request: &preview::Request,
     query: &str,
     found: &mut Vec<Finding>,
@@ -27,13 +32,18 @@ pub(super) fn check(
     let own = format!("{}/security", operation.pointer);
     let at = if root.pointer(&own).is_some() { own } else { "/security".to_owned() };
     let alternatives = root.pointer(&at).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let sent = shown(request, query);
+    if alternatives.is_empty() && sent != NOTHING {
+        let message = format!("the document names no security for this operation; the sink sends {sent}");
+        found.push(note("security", vec!["auth".to_owned()], operation.pointer.clone(), message));
+    }
     let mut best: Option<Vec<Unmet>> = None;
     for alternative in alternatives {
         let mut unmet = Vec::new();
         for name in alternative.as_object().into_iter().flatten().map(|(name, _)| name) {
             let pointer = format!("/components/securitySchemes/{}", escaped(name));
             let (pointer, scheme) = resolve(root, &pointer)?;
-            unmet.extend(wants(name, &pointer, scheme, request, query));
+            unmet.extend(wants((name, &pointer, scheme), sink, request, query));
         }
         if unmet.is_empty() {
             return Ok(());
@@ -43,14 +53,19 @@ pub(super) fn check(
         }
     }
     for Unmet { pointer, message } in best.into_iter().flatten() {
-        let message = format!("{message}; the sink sends {}", shown(request, query));
+        let message = format!("{message}; the sink sends {sent}");
         found.push(finding("security", vec!["auth".to_owned()], pointer, message));
     }
     Ok(())
 }
 
 /// What a scheme wants and the request lacks.
-fn wants(name: &str, pointer: &str, scheme: &Value, request: &preview::Request, query: &str) -> Option<Unmet> {
+fn wants(
+    (name, pointer, scheme): (&str, &str, &Value),
+    sink: &Config,
+    request: &preview::Request,
+    query: &str,
+) -> Option<Unmet> {
     let text = |key: &str| scheme[key].as_str().unwrap_or_default();
     let header = |name: &str| request.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     let authorization = |word: &str| {
@@ -76,7 +91,9 @@ fn wants(name: &str, pointer: &str, scheme: &Value, request: &preview::Request, 
         ("oauth2" | "openIdConnect", _) if !authorization("bearer") => {
             unmet("/type", format!("'Authorization' with the scheme 'bearer' ({})", text("type")))
         }
-        // Mutual TLS stands in no header, and a type that we don't know is not judged.
+        // The one that stands nowhere in a request.
+        ("mutualTLS", _) if sink.client.is_none() => unmet("/type", "a client certificate".to_owned()),
+        // A type that we don't know is not judged.
         _ => None,
     }
 }
@@ -91,7 +108,7 @@ fn shown(request: &preview::Request, query: &str) -> String {
     let mut parts: Vec<String> = request.headers.iter().filter_map(header).collect();
     let masked = pairs(query).into_iter().filter(|(_, value)| value == MASK);
     parts.extend(masked.map(|(name, _)| format!("the query parameter '{name}'")));
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { NOTHING.to_owned() } else { parts.join(", ") }
 }
 
 /// Whether some scheme of the document puts a key into the query under this name.

@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::verdict;
+use super::{Config, verdict};
 use crate::clock::Clock;
 use crate::deliver::{Error, Outcome};
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
 
-/// A connection must stand within this time, per host.
+/// A connection must stand within this time, per host; sooner where a sink's own limit leaves less for each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
@@ -52,6 +52,16 @@ impl Link {
 }
 
 impl Endpoint {
+    /// The database of a sink. Of several hosts each gets its share of the sink's time limit, so that a dead one is passed by.
+    pub(in crate::deliver) fn of_sink(config: &Config, clock: Clock) -> Result<Self, Error> {
+        let mut endpoint =
+            Self::new(&config.url, config.password.clone(), config.tls, config.ca_file.as_deref(), clock)?;
+        let hosts = u32::try_from(endpoint.config.get_hosts().len()).unwrap_or(u32::MAX);
+        let share = config.timeout / hosts.saturating_add(1);
+        endpoint.config.connect_timeout(share.min(CONNECT_TIMEOUT));
+        Ok(endpoint)
+    }
+
     pub(in crate::deliver) fn new(
         url: &str,
         password: Option<SecretSource>,
@@ -77,6 +87,10 @@ impl Endpoint {
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(3)
             .application_name("portero");
+        // With several hosts a standby is passed by; alone, a server that takes no writes says so itself.
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let tls = if tls == TlsMode::Disable {
             // `hostaddr` overrides where a host name leads to.
             let local =
@@ -111,7 +125,7 @@ impl Endpoint {
             let password = source.read().map_err(|e| Outcome::Blocked { reason: e.to_string() })?;
             config.password(password.expose_secret());
         }
-        let failed = |e: tokio_postgres::Error| verdict::outcome(&e, self.synchronised());
+        let failed = |e: tokio_postgres::Error| verdict::no_connection(&e, self.synchronised());
         match &self.tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
@@ -166,6 +180,21 @@ mod tests {
         ] {
             assert!(matches!(endpoint(far, TlsMode::Disable), Err(Error::Plain)), "{far}");
         }
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_takes_writes_is_wanted_and_none_takes_all_the_time() {
+        let config = Config {
+            url: "postgresql://p@127.0.0.1:5432,127.0.0.1:5433/a".to_owned(),
+            password: None,
+            batch: 1,
+            tls: TlsMode::Disable,
+            ca_file: None,
+            timeout: Duration::from_secs(3),
+        };
+        let endpoint = Endpoint::of_sink(&config, Clock::new(SyncSource::Trusted)).expect("an address");
+        assert_eq!(endpoint.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        assert_eq!(endpoint.config.get_connect_timeout(), Some(&Duration::from_secs(1)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
@@ -20,15 +20,14 @@ const MAX_TEXT: usize = 512;
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// COPY data goes out in pieces of about this size, bytes.
-const PIECE: usize = 128 * 1024;
-
 macro_rules! columns {
     () => {
         "tenant, event_id, gateway_id, journal_id, seq, site_id, terminal_id, terminal_serial, kind, outcome, punch, \
          person, event_time, received_time, body"
     };
 }
+
+pub(super) use columns;
 
 const INSERT_EVENT: &str = concat!(
     "INSERT INTO portero.event (",
@@ -44,21 +43,6 @@ const INSERT_CORRECTION: &str = concat!(
     ", corrects) SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], ",
     "$7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], ",
     "$14::timestamptz[], $15::jsonb[], $16::uuid[]) ON CONFLICT DO NOTHING"
-);
-
-/// The columns are named: `LIKE portero.event` would need SELECT.
-pub(super) const TEMPORARY: &str = "CREATE TEMPORARY TABLE portero_batch (tenant text, event_id uuid, gateway_id text, \
-     journal_id text, seq bigint, site_id text, terminal_id text, terminal_serial text, kind text, outcome text, \
-     punch text, person text, event_time timestamptz, received_time timestamptz, body jsonb) ON COMMIT DROP";
-
-pub(super) const COPY: &str = concat!("COPY pg_temp.portero_batch (", columns!(), ") FROM STDIN (FORMAT binary)");
-
-pub(super) const FROM_TEMPORARY: &str = concat!(
-    "INSERT INTO portero.event (",
-    columns!(),
-    ") SELECT ",
-    columns!(),
-    " FROM pg_temp.portero_batch ON CONFLICT DO NOTHING"
 );
 
 /// Compares what was sent with what stands there and records the differences.
@@ -81,6 +65,53 @@ impl Table {
 }
 
 type Text<'a> = Cow<'a, str>;
+
+/// What stands in the columns for one record, all but the journal's id and the body.
+pub(super) struct Row<'a> {
+    pub(super) tenant: Text<'a>,
+    pub(super) event_id: Uuid,
+    pub(super) gateway_id: Text<'a>,
+    pub(super) seq: i64,
+    pub(super) site_id: Text<'a>,
+    pub(super) terminal_id: Text<'a>,
+    pub(super) terminal_serial: Option<Text<'a>>,
+    pub(super) kind: &'static str,
+    pub(super) outcome: Option<&'static str>,
+    pub(super) punch: Option<&'static str>,
+    pub(super) person: Option<Text<'a>>,
+    pub(super) event_time: Time,
+    pub(super) received_time: Time,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(record: &'a Record) -> Self {
+        let event = &record.event;
+        let (source, reading) = (&*event.source, &event.reading);
+        let person = &reading.person;
+        Self {
+            tenant: fit(&source.tenant),
+            event_id: Uuid::from_bytes(event.id.0),
+            gateway_id: fit(&source.gateway_id),
+            seq: i64::try_from(record.seq.0).unwrap_or(i64::MAX),
+            site_id: fit(&source.site_id),
+            terminal_id: fit(&source.terminal_id),
+            terminal_serial: reading.terminal_serial.as_deref().map(fit),
+            kind: reading.kind.unwrap_or(crate::event::Kind::Unknown).as_str(),
+            outcome: reading.outcome.map(crate::event::Outcome::as_str),
+            punch: reading.punch.map(crate::event::Punch::as_str),
+            person: person.external_id.as_deref().or(person.terminal_person_id.as_deref()).map(fit),
+            event_time: Time(event.times.event),
+            received_time: Time(event.times.received),
+        }
+    }
+}
+
+/// Appends the body as `jsonb` takes it.
+pub(super) fn write_body(record: &Record, out: &mut Vec<u8>) {
+    let start = out.len();
+    json::write(&record.event, out);
+    clean(&mut out[start..]);
+}
 
 /// A batch, column by column.
 pub(super) struct Columns<'a> {
@@ -124,34 +155,26 @@ impl<'a> Columns<'a> {
             corrects: Vec::with_capacity(n),
         };
         for record in records {
-            let event = &record.event;
-            let (source, reading) = (&*event.source, &event.reading);
-            c.tenant.push(fit(&source.tenant));
-            c.event_id.push(Uuid::from_bytes(event.id.0));
-            c.gateway_id.push(fit(&source.gateway_id));
-            c.seq.push(i64::try_from(record.seq.0).unwrap_or(i64::MAX));
-            c.site_id.push(fit(&source.site_id));
-            c.terminal_id.push(fit(&source.terminal_id));
-            c.terminal_serial.push(reading.terminal_serial.as_deref().map(fit));
-            c.kind.push(reading.kind.unwrap_or(crate::event::Kind::Unknown).as_str());
-            c.outcome.push(reading.outcome.map(crate::event::Outcome::as_str));
-            c.punch.push(reading.punch.map(crate::event::Punch::as_str));
-            let person = &reading.person;
-            c.person.push(person.external_id.as_deref().or(person.terminal_person_id.as_deref()).map(fit));
-            c.event_time.push(Time(event.times.event));
-            c.received_time.push(Time(event.times.received));
+            let row = Row::new(record);
+            c.tenant.push(row.tenant);
+            c.event_id.push(row.event_id);
+            c.gateway_id.push(row.gateway_id);
+            c.seq.push(row.seq);
+            c.site_id.push(row.site_id);
+            c.terminal_id.push(row.terminal_id);
+            c.terminal_serial.push(row.terminal_serial);
+            c.kind.push(row.kind);
+            c.outcome.push(row.outcome);
+            c.punch.push(row.punch);
+            c.person.push(row.person);
+            c.event_time.push(row.event_time);
+            c.received_time.push(row.received_time);
             let mut body = Vec::with_capacity(768);
-            json::write(event, &mut body);
-            clean(&mut body);
+            write_body(record, &mut body);
             c.body.push(Json(body));
-            c.corrects.push(event.corrects.map(|id| Uuid::from_bytes(id.0)));
+            c.corrects.push(record.event.corrects.map(|id| Uuid::from_bytes(id.0)));
         }
         c
-    }
-
-    /// How many rows.
-    pub(super) fn len(&self) -> usize {
-        self.seq.len()
     }
 
     /// The parameters of [`Table::insert`].
@@ -183,76 +206,6 @@ impl<'a> Columns<'a> {
     pub(super) fn identities(&self) -> Vec<Parameter<'_>> {
         vec![(&self.tenant, Type::TEXT_ARRAY), (&self.event_id, Type::UUID_ARRAY), (&self.body, Type::JSONB_ARRAY)]
     }
-
-    /// The batch in the binary COPY format (PostgreSQL manual, "COPY", binary format), in pieces.
-    pub(super) fn copy_pieces(&self) -> impl Iterator<Item = Bytes> + '_ {
-        let mut row = 0;
-        let mut header = true;
-        let mut trailer = false;
-        std::iter::from_fn(move || {
-            if trailer {
-                return None;
-            }
-            let mut out = BytesMut::with_capacity(PIECE + 4096);
-            if std::mem::take(&mut header) {
-                out.put_slice(b"PGCOPY\n\xff\r\n\0");
-                // Flags and length of the header extension: none.
-                out.put_u64(0);
-            }
-            while row < self.len() && out.len() < PIECE {
-                self.copy_row(row, &mut out);
-                row += 1;
-            }
-            if row == self.len() {
-                trailer = true;
-                out.put_i16(-1);
-            }
-            Some(out.freeze())
-        })
-    }
-
-    fn copy_row(&self, row: usize, out: &mut BytesMut) {
-        out.put_i16(15);
-        text(&self.tenant[row], out);
-        field(self.event_id[row].as_bytes(), out);
-        text(&self.gateway_id[row], out);
-        text(self.journal_id[row], out);
-        field(&self.seq[row].to_be_bytes(), out);
-        text(&self.site_id[row], out);
-        text(&self.terminal_id[row], out);
-        maybe(self.terminal_serial[row].as_deref(), out);
-        text(self.kind[row], out);
-        maybe(self.outcome[row], out);
-        maybe(self.punch[row], out);
-        maybe(self.person[row].as_deref(), out);
-        field(&self.event_time[row].wire(), out);
-        field(&self.received_time[row].wire(), out);
-        let body = &self.body[row].0;
-        out.put_u32(length(body.len() + 1));
-        out.put_u8(1);
-        out.put_slice(body);
-    }
-}
-
-fn length(len: usize) -> u32 {
-    // A body is bounded by the payload limit, far below 4 GiB.
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-fn field(bytes: &[u8], out: &mut BytesMut) {
-    out.put_u32(length(bytes.len()));
-    out.put_slice(bytes);
-}
-
-fn text(text: &str, out: &mut BytesMut) {
-    field(text.as_bytes(), out);
-}
-
-fn maybe(value: Option<&str>, out: &mut BytesMut) {
-    match value {
-        Some(value) => text(value, out),
-        None => out.put_i32(-1),
-    }
 }
 
 /// Text that the column can hold.
@@ -282,10 +235,10 @@ fn clean(json: &mut [u8]) {
 
 /// `timestamptz`.
 #[derive(Debug)]
-struct Time(UtcMicros);
+pub(super) struct Time(UtcMicros);
 
 impl Time {
-    const fn wire(&self) -> [u8; 8] {
+    pub(super) const fn wire(&self) -> [u8; 8] {
         self.0.0.saturating_sub(POSTGRES_EPOCH_MICROS).to_be_bytes()
     }
 }

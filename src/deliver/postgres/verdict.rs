@@ -7,14 +7,19 @@
 //! | 22 data exception, 23 integrity violation | the event's fault: split, then quarantine |
 //! | 23514 without a constraint name ("no partition") | our fault: the schema is incomplete |
 //! | 28 login, 42 syntax or access, 3D no database, 3F no schema | our fault |
+//! | the driver gives up in words of its own (no password, no TLS) | our fault |
 //! | everything else: 08, 40, 53, 57, 58, XX, no code at all | the sink's fault: again |
 
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::deliver::{Outcome, answer, trust};
 
-pub(super) fn outcome(error: &tokio_postgres::Error, synchronised: bool) -> Outcome {
+pub(in crate::deliver) fn outcome(error: &tokio_postgres::Error, synchronised: bool) -> Outcome {
     if let Some(db) = error.as_db_error() {
+        // A month was taken out of the default partition while our rows were on their way into it.
+        if *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none() && db.table() == Some(DEFAULT) {
+            return Outcome::Retry { reason: "the partition of these rows was just made".to_owned(), after: None };
+        }
         return judge(db.code(), db.constraint().is_some(), db.message(), || words(db));
     }
     if let Some(problem) = trust::certificate_problem(error) {
@@ -26,6 +31,32 @@ pub(super) fn outcome(error: &tokio_postgres::Error, synchronised: bool) -> Outc
     let why = io.map_or_else(|| error.to_string(), |io| io.kind().to_string());
     Outcome::Retry { reason: format!("no connection to the database: {why}"), after: None }
 }
+
+/// The same for an error of connecting: what the driver refuses in words of its own, and not because of an answer or of the
+/// operating system, comes from settings, here or there.
+pub(super) fn no_connection(error: &tokio_postgres::Error, synchronised: bool) -> Outcome {
+    let found = outcome(error, synchronised);
+    let Some(source) = std::error::Error::source(error) else { return found };
+    if let Some(io) = source.downcast_ref::<std::io::Error>() {
+        // The driver's word for a server that is up and read-only, where one that takes writes is wanted.
+        let standby = io.kind() == std::io::ErrorKind::PermissionDenied && io.raw_os_error().is_none();
+        return if standby { Outcome::Retry { reason: STANDBY.to_owned(), after: None } } else { found };
+    }
+    if !matches!(found, Outcome::Retry { .. }) || source.is::<DbError>() {
+        return found;
+    }
+    Outcome::Blocked {
+        reason: format!(
+            "cannot log in: {source}; check password and tls of the sink, and TLS and pg_hba.conf of the server"
+        ),
+    }
+}
+
+/// The partition of ids that have no month.
+const DEFAULT: &str = "event_default";
+
+/// Why a server that takes no writes is no reason to give anything up.
+const STANDBY: &str = "the database takes no writes now (a standby, or in recovery)";
 
 /// `message` is the primary message, which names objects and users but no values in the classes where it is used.
 fn judge(code: &SqlState, constraint: bool, message: &str, words: impl FnOnce() -> String) -> Outcome {
@@ -41,9 +72,15 @@ fn judge(code: &SqlState, constraint: bool, message: &str, words: impl FnOnce() 
         "28" => blocked("check user and password of the sink, and pg_hba.conf"),
         "3D" => blocked("check the database name in the sink's url, or create the database"),
         "3F" => blocked("run: portero central init --apply --url URL"),
-        "42" if *code == SqlState::INSUFFICIENT_PRIVILEGE => blocked("run: GRANT portero_gateway TO the sink's user"),
+        "42" if *code == SqlState::INSUFFICIENT_PRIVILEGE => blocked(
+            "the login may not write as this gateway; run: portero central add-gateway ID --login NAME --apply --url URL, \
+             or for a login that gateways share: GRANT portero_gateway TO NAME",
+        ),
         "42" => {
             blocked("the schema is missing or older than this release; run: portero central init --apply --url URL")
+        }
+        "25" if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Outcome::Retry { reason: format!("{STANDBY} (SQLSTATE {state})"), after: None }
         }
         _ => Outcome::Retry { reason: format!("the database answered SQLSTATE {state}"), after: None },
     }
@@ -68,6 +105,7 @@ mod tests {
             Outcome::Refused { .. } => "refused",
             Outcome::Retry { .. } => "retry",
             Outcome::Blocked { .. } => "blocked",
+            Outcome::Lost { .. } | Outcome::Gone { .. } => "not of a database",
         }
     }
 

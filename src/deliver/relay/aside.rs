@@ -16,6 +16,9 @@ impl<S: Sink> Relay<S> {
             // The journal has written down everything that we settled before it answered.
             self.cursor.forget_ahead();
             if held.is_empty() {
+                if self.heal().await? {
+                    continue;
+                }
                 break;
             }
             self.deliver(held, Lane::Held, None).await?;

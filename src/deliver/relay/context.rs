@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::deliver::StatusBoard;
+use crate::deliver::directory::Directory;
 use crate::journal::Journal;
 
 /// How fast a relay tries again.
@@ -42,4 +43,6 @@ pub struct Context {
     pub board: StatusBoard,
     /// How fast to try again.
     pub pace: Pace,
+    /// What the platform calls people.
+    pub directory: Directory,
 }

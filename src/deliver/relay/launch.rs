@@ -3,6 +3,7 @@
 //! Must not: send an event that could not be mapped, or let one hold up the others (I9).
 
 use super::{Ended, Lane, Relay};
+use crate::deliver::filter::NOT_IN_DIRECTORY;
 use crate::deliver::plan::{Round, Span};
 use crate::deliver::{Mapped, Sink};
 use crate::journal::{Flight, Record};
@@ -41,6 +42,9 @@ impl<S: Sink> Relay<S> {
             match self.sink.map(part, corrections) {
                 Mapped::ByEvent | Mapped::NotApplicable => return Ok(Launch::Send { span, flight: None }),
                 Mapped::Unmappable { index: 0, reason } => {
+                    if self.has_failed() && reason != NOT_IN_DIRECTORY {
+                        self.stop_mapping().await?;
+                    }
                     round.defer(&mut span, 1);
                     let settlements = round.set_aside(span, reason);
                     self.settle(records.get(span.start..span.end).unwrap_or_default(), span.start, lane, settlements)
@@ -62,7 +66,7 @@ impl<S: Sink> Relay<S> {
     /// Keeps a flight, unless it is a lone event that is found alone again and mapped to the same bytes again: one of a
     /// split batch, one that others were filtered from, or a released event may not be.
     async fn keep(&mut self, part: &[Record], lane: Lane, again: bool, flight: &Flight) -> Result<(), Ended> {
-        let alone = part.len() == 1 && again && lane == Lane::New;
+        let alone = part.len() == 1 && again && lane == Lane::New && !self.sink.on_ambiguous().is_careful();
         if lane == Lane::Corrections || (alone && !part.iter().any(|r| r.provisional)) {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::terminals::{self, Terminal};
 use super::tree::{self, Lines, Place};
-use super::{Config, brokers, environment, plain, topics};
+use super::{Config, brokers, directory, environment, plain, presets, topics};
 use crate::terminal::{BrokerConfig, Endpoint, ListenConfig};
 
 /// Largest configuration file, bytes.
@@ -84,6 +84,7 @@ pub fn load_text(file: &Path, text: &str, options: &Options) -> Result<Loaded, P
     let config = match tree::parse(text) {
         Ok(mut root) => {
             environment::apply(&mut root, options.environment.iter().cloned(), &report);
+            presets::apply(&mut root);
             let config = resolve(&root, &report);
             secrets::check(&report, options.secrets, options.credentials.as_deref(), &options.units);
             config
@@ -126,6 +127,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     };
     let (identity, clock) = plain::gateway(table("gateway", "a table [gateway]"));
     let journal = plain::journal(table("journal", "a table [journal]"));
+    let directory = root.child("directory", "a table [directory]").map(directory::directory);
     let manage = plain::manage(table("manage", "a table [manage]"));
     let log = plain::log(table("log", "a table [log]"));
     let gateway_id = identity.as_ref().map(|i| i.gateway_id.as_str());
@@ -145,6 +147,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     let around = sinks::Around {
         site_zone: identity.as_ref().map(|i| i.zone.as_str()),
         terminals: terminals.iter().filter_map(|t| t.name.as_ref().map(|(name, _)| name.as_str())).collect(),
+        directory: directory.is_some(),
     };
     let sinks: Vec<Sink> =
         root.children("sink", "tables [[sink]]").into_iter().map(|reader| sinks::sink(reader, &around)).collect();
@@ -182,6 +185,10 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
         brokers: brokers.into_iter().map(|(_, _, broker)| broker).collect::<Option<_>>()?,
         terminals: terminals.into_iter().map(|t| t.config).collect::<Option<_>>()?,
         sinks: sinks.into_iter().map(|s| s.config).collect::<Option<_>>()?,
+        directory: match directory {
+            Some(read) => Some(read?),
+            None => None,
+        },
         manage,
         log,
     })

@@ -9,9 +9,9 @@ use super::load::Options;
 use super::mapping::split;
 use super::reader::{Report, as_text};
 use super::tree::{self, Lines, Place, Table, Value};
-use super::environment;
+use super::{environment, presets};
 
-/// A configuration file as text, with the places of its keys.
+/// A configuration file as text, with the places of its keys and of those that presets bring.
 pub struct Places {
     file: PathBuf,
     text: String,
@@ -23,6 +23,8 @@ pub struct Places {
 pub struct Spot {
     /// The key in full, for example `sink.hr.map.time`: what was asked for, there or not.
     pub key: String,
+    /// The file in which it stands: the configuration's, or that of a preset in the source.
+    pub file: PathBuf,
     /// The line of the nearest table or key that is there, counted from 1; `None` where a variable said it.
     pub line: Option<usize>,
     /// The environment variable that said it.
@@ -42,17 +44,13 @@ impl Places {
         };
         let mut root = tree::parse(&text).unwrap_or_default();
         environment::apply(&mut root, options.environment.iter().cloned(), &report);
+        presets::apply(&mut root);
         Self { file: file.to_owned(), root, text }
-    }
-
-    /// The file.
-    pub fn file(&self) -> &Path {
-        &self.file
     }
 
     /// A key below the table of a sink, part by part.
     pub fn of_sink(&self, sink: &str, keys: &[String]) -> Spot {
-        let mut spot = Spot { key: format!("sink.{sink}"), line: None, variable: None };
+        let mut spot = Spot { key: format!("sink.{sink}"), file: self.file.clone(), line: None, variable: None };
         for key in keys {
             spot.key.push('.');
             spot.key.push_str(key);
@@ -70,6 +68,10 @@ impl Places {
             match deepest(table, place, keys) {
                 Place::File(span) => spot.line = Some(Lines::new(&self.text).position(span.start).0),
                 Place::Variable(name) => spot.variable = Some(name.to_string()),
+                Place::Preset(preset, span) => {
+                    spot.file = preset.file.into();
+                    spot.line = Some(Lines::new(preset.text).position(span.start).0);
+                }
             }
         }
         spot
@@ -102,15 +104,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("p.toml");
         let text = "[[sink]]\nname = \"a\"\n\n[[sink]]\nname = \"hr\"\nurl = \"x\"\n[sink.map]\n\"a.b\" = \"/x\"\nc.d = \"/y\"\n\
-                    time = { from = \"/event_time\" }\n[sink.map.e]\nf = \"/z\"\n";
+                    time = { from = \"/event_time\" }\n[sink.map.e]\nf = \"/z\"\n\
+                    [[sink]]\nname = \"p\"\npreset = \"buk-clockings\"\n";
         std::fs::write(&file, text).expect("a file");
         let environment = vec![("PORTERO__SINK__HR__METHOD".to_owned(), "PUT".to_owned())];
         let options = Options { secrets: Secrets::Ignore, environment, credentials: None, units: Vec::new() };
         let places = Places::read(&file, &options);
         let of = |keys: &str| places.of_sink("hr", &keys.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        let lines = ["url", "map a b", "map c d", "map time", "map e f", "map nothing", "nothing"].map(|keys| of(keys).line);
+        let lines =
+            ["url", "map a b", "map c d", "map time", "map e f", "map nothing", "nothing"].map(|keys| of(keys).line);
         assert_eq!(lines, [6, 8, 9, 10, 12, 7, 4].map(Some));
         assert_eq!(of("map a b").key, "sink.hr.map.a.b");
+        let preset = places.of_sink("p", &["map".to_owned(), "serialNumber".to_owned()]);
+        assert!(preset.file.ends_with("config/presets/buk-clockings.toml") && preset.line > Some(1), "{preset:?}");
         assert_eq!((of("method").line, of("method").variable.as_deref()), (None, Some("PORTERO__SINK__HR__METHOD")));
     }
 }

@@ -27,11 +27,10 @@ impl Report<'_> {
         key.clone_into(&mut problem.key);
         match place {
             Place::Variable(name) => problem.variable = Some(name.to_string()),
-            Place::File(span) => {
-                (problem.line, problem.column) = self.lines.position(span.start);
-                problem.width = span.len();
-                let line = self.lines.line(problem.line);
-                problem.excerpt = (!problem::may_hold_secret(line)).then(|| line.to_owned());
+            Place::File(span) => point(&mut problem, &self.lines, span),
+            Place::Preset(preset, span) => {
+                problem.file = PathBuf::from(preset.file);
+                point(&mut problem, &Lines::new(preset.text), span);
             }
         }
         problem
@@ -44,6 +43,14 @@ impl Report<'_> {
     pub(super) fn warn(&self, problem: Problem) {
         self.warnings.borrow_mut().push(problem);
     }
+}
+
+/// Fills in line, column and the line itself.
+fn point(problem: &mut Problem, lines: &Lines<'_>, span: &std::ops::Range<usize>) {
+    (problem.line, problem.column) = lines.position(span.start);
+    problem.width = span.len();
+    let line = lines.line(problem.line);
+    problem.excerpt = (!problem::may_hold_secret(line)).then(|| line.to_owned());
 }
 
 /// A table being read. Every key that is asked for counts as known; [`Reader::finish`] reports the others.

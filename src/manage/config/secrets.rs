@@ -15,14 +15,20 @@ const REFERENCE: &str =
 /// Reads `key = { credential = … }` or `{ file = … }`.
 pub(super) fn source(reader: &Reader<'_>, key: &'static str) -> Option<SecretSource> {
     let node = reader.get(key)?;
-    let Value::Table(_) = &node.value else {
+    at(reader, key, node, false).map(|(_, secret)| secret)
+}
+
+/// The same for a key that a person chose, for example a header's name; with a `prefix` where one may stand before it.
+pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) -> Option<(String, SecretSource)> {
+    let Value::Table(table) = &node.value else {
         let expected = format!("{REFERENCE}; secrets are never written into the file");
         reader.refuse(key, &node.place, what(node), &expected);
         return None;
     };
-    let table = reader.child(key, REFERENCE)?;
+    let table = Reader::new(reader.report, reader.key(key), node.place.clone(), Some(table));
     let credential = table.text("credential", "the name of a credential");
     let file = table.path_to("file", "the path of a file of mode 0600");
+    let prefix = if prefixed { table.text("prefix", "the text before it, for example \"token \"") } else { None };
     let (has_credential, has_file) = (table.get("credential").is_some(), table.get("file").is_some());
     let secret = match (has_credential, has_file) {
         (true, true) => {
@@ -43,11 +49,10 @@ pub(super) fn source(reader: &Reader<'_>, key: &'static str) -> Option<SecretSou
         (false, true) => file.map(SecretSource::File),
     };
     table.finish(&[]);
-    if let Some(secret) = &secret {
-        let problem = reader.report.problem(&node.place, &reader.key(key), "", "");
-        reader.report.secrets.borrow_mut().push((secret.clone(), problem));
-    }
-    secret
+    let secret = secret?;
+    let problem = reader.report.problem(&node.place, &reader.key(key), "", "");
+    reader.report.secrets.borrow_mut().push((secret.clone(), problem));
+    Some((prefix.unwrap_or_default().to_owned(), secret))
 }
 
 /// The same where it must be there.

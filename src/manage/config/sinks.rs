@@ -11,18 +11,40 @@ use super::mapping::mapping;
 use super::plain::name;
 use super::reader::{Reader, as_text};
 use super::request;
-use super::secrets;
-use super::tree::{Place, Value};
-use crate::deliver::{self, Kind, api, postgres};
+use super::tree::Place;
+use super::{answers, auth, database, presets};
+use crate::deliver::{self, Kind, UnknownPerson, api};
 use crate::journal::Start;
-use crate::secret::SecretSource;
 use crate::tls::TlsMode;
 
 /// Most bytes of one request body to a vendor's API.
 const MAX_BODY_BYTES: u64 = 1 << 20;
 
-const API_KEYS: &[&str] = &["method", "auth", "headers", "max_body_bytes", "request", "map", "map_correction"];
+const API_KEYS: &[&str] = &[
+    "method",
+    "auth",
+    "headers",
+    "max_body_bytes",
+    "preset",
+    "client_cert",
+    "client_key",
+    "on_ambiguous",
+    "answer",
+    "answer_format",
+    "unwrap",
+    "items",
+    "counts",
+    "wait",
+    "poll",
+    "lookup",
+    "request",
+    "map",
+    "map_correction",
+];
 const POSTGRES_KEYS: &[&str] = &["password"];
+
+const UNKNOWN_PERSON: &[(&str, UnknownPerson)] =
+    &[("send", UnknownPerson::Send), ("quarantine", UnknownPerson::Quarantine)];
 
 /// A sink as read, with what a comparison with the others needs.
 pub(super) struct Sink {
@@ -37,6 +59,8 @@ pub(super) struct Around<'s> {
     pub(super) site_zone: Option<&'s str>,
     /// The names of the terminals.
     pub(super) terminals: Vec<&'s str>,
+    /// There is a `[directory]`.
+    pub(super) directory: bool,
 }
 
 /// One `[[sink]]`.
@@ -46,6 +70,13 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
     let name_place = reader.get("name").map_or_else(|| reader.place.clone(), |n| n.place.clone());
     let start = reader.word("start", &[("all", Start::All), ("now", Start::Now)]).unwrap_or_default();
     let filter = filter(&reader, &around.terminals);
+    let unknown = reader.word("unknown_person", UNKNOWN_PERSON).unwrap_or_default();
+    if unknown == UnknownPerson::Quarantine
+        && !around.directory
+        && let Some(node) = reader.get("unknown_person")
+    {
+        reader.wrong("unknown_person", node, "\"send\", or a table [directory] that knows people");
+    }
     if reader.get("type").is_none() {
         reader.missing("type", "type = \"api\" or type = \"postgres\"");
     }
@@ -58,28 +89,30 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
             kind
         }
         Some(false) => {
-            let kind = postgres(&reader).map(Kind::Postgres);
+            let kind = database::postgres(&reader).map(Kind::Postgres);
             let elsewhere: Vec<_> = API_KEYS.iter().map(|k| (*k, "a sink of type api")).collect();
             reader.finish(&elsewhere);
             kind
         }
         None => None,
     };
-    let config = (|| Some(deliver::Config { name: name.clone()?, start, filter, kind: kind? }))();
+    let config =
+        (|| Some(deliver::Config { name: name.clone()?, start, filter, unknown_person: unknown, kind: kind? }))();
     Sink { path, name: name.map(|n| (n, name_place)), config }
 }
 
-fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {
+pub(super) fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {
     let batch = reader.number("batch", 1..=most, "a whole number of events, for example 100");
     batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(default)
 }
 
-fn timeout(reader: &Reader<'_>) -> Duration {
+pub(super) fn timeout(reader: &Reader<'_>) -> Duration {
     let seconds = reader.number("timeout_seconds", 1..=600, "a whole number of seconds, for example 30");
     Duration::from_secs(seconds.unwrap_or(30))
 }
 
 fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
+    presets::named(reader);
     let method = reader.word("method", &[("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH")]).unwrap_or("POST");
     let batch = batch(reader, 10_000, 1);
     let body = reader.number("max_body_bytes", 1024..=64 << 20, "a whole number of bytes, for example 1048576");
@@ -95,12 +128,16 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     let tls = reader.word("tls", super::TLS_WORDS);
     let (auth, auth_fails) = match reader.get("auth") {
         Some(_) => {
-            let auth = auth(reader);
+            let auth = auth::auth(reader);
             let fails = auth.is_none();
             (auth.unwrap_or(api::Auth::None), fails)
         }
         None => (api::Auth::None, false),
     };
+    let client = auth::client(reader);
+    let client_fails = client.is_none() && reader.get("client_cert").is_some();
+    let answering = answers::answering(reader);
+    answers::check(reader, &answering, (!auth_fails).then_some(&auth));
     const URL: &str = "the address of the API, for example \"https://vendor.example/api/v1/events\"";
     let text = reader.need_text("url", URL)?;
     let node = reader.get("url")?;
@@ -125,7 +162,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         let expected = "auth = { type = \"bearer\", token = { credential = \"NAME\" } }, or auth = { type = \"none\" }";
         reader.doubt("auth", &reader.place, "nothing", expected);
     }
-    if auth_fails {
+    if auth_fails || client_fails {
         return None;
     }
     Some(api::Config {
@@ -138,6 +175,12 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         timeout,
         tls,
         ca_file,
+        client,
+        answers: answering.rules,
+        answers_written: answers::written(reader),
+        poll: answering.poll,
+        lookup: answering.lookup,
+        on_ambiguous: answering.on_ambiguous,
         request,
         map,
         map_correction,
@@ -168,7 +211,7 @@ fn api_tls(reader: &Reader<'_>, url: &Url<'_>, tls: Option<TlsMode>, node: &supe
     }
 }
 
-fn warn_insecure(reader: &Reader<'_>) {
+pub(super) fn warn_insecure(reader: &Reader<'_>) {
     if let Some(node) = reader.get("tls") {
         let found = "an encrypted connection to a server that nobody verifies";
         reader.doubt("tls", &node.place, found, "tls = \"require\", with ca_file for an own CA");
@@ -210,106 +253,4 @@ pub(super) fn header_name(table: &Reader<'_>, name: &str, place: &Place) -> bool
         return true;
     }
     false
-}
-
-fn auth(reader: &Reader<'_>) -> Option<api::Auth> {
-    let expected = "a table such as { type = \"bearer\", token = { credential = \"NAME\" } }";
-    let node = reader.get("auth")?;
-    if !matches!(node.value, Value::Table(_)) {
-        // Whoever writes a text here may well write the token itself.
-        reader.refuse("auth", &node.place, "something that is no table (not shown)", expected);
-        return None;
-    }
-    let auth = reader.child("auth", expected)?;
-    if auth.get("type").is_none() {
-        auth.missing("type", "one of \"none\", \"bearer\", \"basic\", \"api_key\"");
-        return None;
-    }
-    let auth_type = auth.word("type", &[("none", 0), ("bearer", 1), ("basic", 2), ("api_key", 3)])?;
-    let read = match auth_type {
-        0 => Some(api::Auth::None),
-        1 => secrets::needed(&auth, "token").map(|token| api::Auth::Bearer { token }),
-        2 => {
-            let user = auth.need_text("user", "a user name").map(str::to_owned);
-            let password = secrets::needed(&auth, "password");
-            (|| Some(api::Auth::Basic { user: user?, password: password? }))()
-        }
-        _ => {
-            let header = auth.need_text("header", "the header's name, for example \"X-API-Key\"").map(str::to_owned);
-            let key = secrets::needed(&auth, "key");
-            (|| Some(api::Auth::ApiKey { header: header?, key: key? }))()
-        }
-    };
-    let elsewhere = [
-        ("token", "auth type bearer"),
-        ("user", "auth type basic"),
-        ("password", "auth type basic"),
-        ("header", "auth type api_key"),
-        ("key", "auth type api_key"),
-    ];
-    auth.finish(&elsewhere);
-    read
-}
-
-fn postgres(reader: &Reader<'_>) -> Option<postgres::Config> {
-    let batch = batch(reader, 50_000, 1000);
-    let timeout = timeout(reader);
-    let password: Option<SecretSource> = secrets::source(reader, "password");
-    let ca_file = reader.path_to("ca_file", "the path of a PEM file with CA certificates");
-    missing_file(reader, "ca_file", ca_file.as_deref());
-    let tls = reader.word("tls", super::TLS_WORDS);
-    const URL: &str = "the database's address, for example \"postgresql://portero@db.example:5432/attendance\"";
-    let text = reader.need_text("url", URL)?;
-    let node = reader.get("url")?;
-    let url = match address::parse(text) {
-        Some(url) if url.has_password || names(&url, "password") => {
-            let expected = "password = { credential = \"NAME\" } and a URL without password: secrets are never written into the file";
-            reader.refuse("url", &node.place, "a URL with a password (not shown)", expected);
-            return None;
-        }
-        Some(url) if names(&url, "sslmode") => {
-            reader.wrong("url", node, "tls = \"require\", \"disable\" or \"insecure\" in place of sslmode in the URL");
-            return None;
-        }
-        Some(url) if matches!(url.scheme, "postgresql" | "postgres") => url,
-        _ => {
-            reader.wrong("url", node, URL);
-            return None;
-        }
-    };
-    if url.user.is_none() && !names(&url, "user") {
-        reader.wrong(
-            "url",
-            node,
-            "a URL with the gateway's login, for example \"postgresql://portero@db.example/attendance\"",
-        );
-    }
-    if url.path.len() < 2 && !names(&url, "dbname") {
-        reader.wrong("url", node, "a URL with a database, for example \"postgresql://portero@db.example/attendance\"");
-    }
-    let tls = tls.unwrap_or_default();
-    match tls {
-        TlsMode::Disable if !is_loopback(url.host) => {
-            let node = reader.get("tls")?;
-            reader.wrong(
-                "tls",
-                node,
-                "\"require\": an unencrypted database connection is allowed on this machine (loopback) only",
-            );
-            return None;
-        }
-        TlsMode::Insecure => warn_insecure(reader),
-        TlsMode::Disable | TlsMode::Require => {}
-    }
-    if reader.get("password").is_none() {
-        let expected =
-            "password = { credential = \"NAME\" } (without it only a server that trusts the connection lets us in)";
-        reader.doubt("password", &reader.place, "nothing", expected);
-    }
-    Some(postgres::Config { url: text.to_owned(), password, batch, tls, ca_file, timeout })
-}
-
-/// Whether the URL's query names a parameter.
-fn names(url: &Url<'_>, parameter: &str) -> bool {
-    url.query.is_some_and(|q| q.split('&').any(|pair| pair.split('=').next() == Some(parameter)))
 }

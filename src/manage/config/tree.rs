@@ -14,6 +14,19 @@ pub(super) enum Place {
     File(Range<usize>),
     /// An environment variable.
     Variable(Rc<str>),
+    /// Bytes of a preset that is built in.
+    Preset(&'static Preset, Range<usize>),
+}
+
+/// A preset that is built in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Preset {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Where it stands in the source.
+    pub(super) file: &'static str,
+    /// Its text.
+    pub(super) text: &'static str,
 }
 
 /// A value and its place.
@@ -52,13 +65,52 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+/// A text between quotes, the same in every release.
+fn as_json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 impl Table {
+    /// The entries by the names of their keys: a preset or the environment adds its own at the end.
+    fn in_order(&self) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        entries
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.node)
     }
 }
 
 impl Node {
+    /// Everything that is written here as one text, wherever it stands and however it is laid out.
+    pub(super) fn canonical(&self, out: &mut String) {
+        match &self.value {
+            Value::Text(text) => out.push_str(&as_json(text)),
+            Value::Integer(_, text) | Value::Float(text) | Value::Datetime(text) => out.push_str(text),
+            Value::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
+            Value::Array(nodes) => {
+                out.push('[');
+                for node in nodes {
+                    node.canonical(out);
+                    out.push(',');
+                }
+                out.push(']');
+            }
+            Value::Table(table) => {
+                out.push('{');
+                for Entry { key, node, .. } in table.in_order() {
+                    out.push_str(&as_json(key));
+                    out.push('=');
+                    node.canonical(out);
+                    out.push(',');
+                }
+                out.push('}');
+            }
+        }
+    }
+
     /// A short text for "found …": never the inside of an array or table.
     pub(super) fn shown(&self) -> String {
         match &self.value {
@@ -135,13 +187,18 @@ pub(super) fn from_variable(name: &Rc<str>, text: &str) -> Node {
 }
 
 fn relocate(node: &mut Node, place: &Place) {
-    node.place = place.clone();
+    replace(node, &|_| place.clone());
+}
+
+/// Gives a node and everything in it other places.
+pub(super) fn replace(node: &mut Node, place: &impl Fn(&Place) -> Place) {
+    node.place = place(&node.place);
     match &mut node.value {
-        Value::Array(items) => items.iter_mut().for_each(|n| relocate(n, place)),
+        Value::Array(items) => items.iter_mut().for_each(|n| replace(n, place)),
         Value::Table(table) => {
             for entry in &mut table.entries {
-                entry.key_place = place.clone();
-                relocate(&mut entry.node, place);
+                entry.key_place = place(&entry.key_place);
+                replace(&mut entry.node, place);
             }
         }
         _ => {}

@@ -199,10 +199,7 @@ fn worker_ids_are_normalised() {
     };
     let plain = Text::default();
     assert_eq!(id(" 17 ", Text { trim: true, ..plain.clone() }), Ok(json!("17")));
-    assert_eq!(
-        id("12.345.678-k", Text { strip: ".-".into(), case: Case::Upper, ..plain.clone() }),
-        Ok(json!("12345678K"))
-    );
+    assert_eq!(id("12.345.678-k", Text { strip: ".-".into(), case: Case::Upper, ..plain }), Ok(json!("12345678K")));
     assert_eq!(id("000123", Text { strip_leading_zeros: true, ..plain.clone() }), Ok(json!("123")));
     assert_eq!(id("000", Text { strip_leading_zeros: true, ..plain.clone() }), Ok(json!("0")));
     for rut in ["12.345.678-k", "12345678K", "12345678-K", " 12 345 678 k"] {

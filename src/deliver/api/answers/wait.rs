@@ -1,0 +1,88 @@
+//! How long an answer asks us to wait.
+//!
+//! Must not: bound the wish; the relay's backoff does (one second to one hour).
+
+use std::time::Duration;
+
+use super::{Rules, header};
+use crate::deliver::api::exchange::Answer;
+use crate::deliver::api::rules;
+use crate::event::UtcMicros;
+
+/// A header that says when to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// The header's name.
+    pub header: String,
+    /// How it says so.
+    pub unit: Unit,
+    /// A header with how many requests the same window still allows: the window counts only if none.
+    pub remaining: Option<String>,
+}
+
+/// How a header says when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// In so many seconds.
+    Delta,
+    /// At this second since 1970.
+    Epoch,
+    /// At this HTTP date.
+    Date,
+}
+
+/// The longest of the windows that are used up; if no window says that it is, the shortest of all. `Retry-After` (RFC 9110)
+/// is a window that is used up. Without configured headers the `RateLimit` headers of the IETF draft are read too.
+pub(super) fn wish(rules: &Rules, reply: &Answer, now: UtcMicros) -> Option<Duration> {
+    let now = header(&reply.headers, "date").and_then(rules::http_date).unwrap_or(now.0);
+    let mut used_up = rules::wish(reply, UtcMicros(now));
+    let mut open: Option<Duration> = None;
+    let mut window = |until: Option<Duration>, remaining: Option<u64>| {
+        let Some(until) = until else { return };
+        if remaining == Some(0) {
+            used_up = Some(used_up.map_or(until, |longest| longest.max(until)));
+        } else {
+            open = Some(open.map_or(until, |shortest| shortest.min(until)));
+        }
+    };
+    let number = |name: &str| header(&reply.headers, name).and_then(leading_number);
+    if rules.waits.is_empty() {
+        let until = number("ratelimit-reset").map(Duration::from_secs);
+        window(until, number("ratelimit-remaining"));
+        // draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit: "name";r=0;t=30`, one or several.
+        for policy in header(&reply.headers, "ratelimit").unwrap_or_default().split(',') {
+            let parameter = |name: &str| {
+                policy
+                    .split(';')
+                    .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+            };
+            window(parameter("t").map(Duration::from_secs), parameter("r"));
+        }
+    }
+    for wait in &rules.waits {
+        let text = header(&reply.headers, &wait.header);
+        let until = match wait.unit {
+            Unit::Delta => text.and_then(leading_number).map(Duration::from_secs),
+            Unit::Epoch => text.and_then(leading_number).map(|at| {
+                let at = i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+                until(at, now)
+            }),
+            Unit::Date => text.and_then(rules::http_date).map(|at| until(at, now)),
+        };
+        window(until, wait.remaining.as_deref().and_then(number));
+    }
+    used_up.or(open)
+}
+
+/// From `now` until `at`, both in microseconds since 1970; nothing if that is over.
+fn until(at: i64, now: i64) -> Duration {
+    Duration::from_micros(u64::try_from(at.saturating_sub(now)).unwrap_or(0))
+}
+
+/// The number at the beginning: `7`, `7.5`, `7, 100;w=60`. Nothing for a negative one.
+fn leading_number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text.get(..end).filter(|digits| !digits.is_empty())?;
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
