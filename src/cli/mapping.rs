@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::{Exit, Failure};
 use crate::clock::Clock;
-use crate::deliver::api::Api;
+use crate::deliver::api::{self, Api};
 use crate::deliver::{self, Kind};
 use crate::manage::config::Config;
 
@@ -54,7 +54,9 @@ impl Chosen {
         let Kind::Api(api) = &sink.kind else {
             return Err(usage(format!("sink '{name}' is no API and has no mapping; name one of type = \"api\"")));
         };
-        let api = Api::new(name, api.clone(), Clock::new(config.clock.clone()));
+        // Nothing is sent: what only a connection needs may be missing here.
+        let unconnected = api::Config { ca_file: None, client: None, ..api.clone() };
+        let api = Api::new(name, unconnected, Clock::new(config.clock.clone()));
         let api = api.map_err(|error| Failure::new(Exit::Config, format!("sink '{name}': {error}")))?;
         Ok(Self { api, config: sink.clone() })
     }

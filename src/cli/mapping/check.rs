@@ -8,7 +8,6 @@ use crate::cli::ConfigFile;
 
 /// Which sink, against which document.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "contract"), expect(dead_code, reason = "parsed to the end, so that usage is the same"))]
 #[command(group = clap::ArgGroup::new("contract").required(true).args(["openapi", "schema"]))]
 pub(super) struct Args {
     #[command(flatten)]
@@ -38,10 +37,27 @@ pub(super) struct Args {
 
 #[cfg(not(feature = "contract"))]
 pub(super) fn run(_: &Args) -> anyhow::Result<crate::cli::Exit> {
-    use crate::cli::{Exit, Failure};
+    Err(left_out().into())
+}
+
+/// What a build without the feature says.
+#[cfg(any(test, not(feature = "contract")))]
+fn left_out() -> crate::cli::Failure {
     let words = "this portero was built without 'mapping check' (feature contract), as device packages are; run it where \
                  you write the configuration, with a portero from an ordinary build";
-    Err(Failure::new(Exit::Unavailable, words).into())
+    crate::cli::Failure::new(crate::cli::Exit::Unavailable, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Exit, exit_for};
+
+    #[test]
+    fn a_build_without_it_says_so_and_exits_with_69() {
+        let error = anyhow::Error::from(super::left_out());
+        assert!(error.to_string().contains("feature contract"), "{error}");
+        assert_eq!(exit_for(&error), Exit::Unavailable);
+    }
 }
 
 #[cfg(feature = "contract")]

@@ -126,10 +126,7 @@ impl Contract {
     pub fn openapi(document: Document, operation: Option<&str>) -> Result<Self, Error> {
         let openapi = OpenApi::new(&document.root)?;
         let operation = operation.map(|id| openapi.named(id)).transpose()?;
-        let root = match openapi.is_3_0 {
-            true => translate::from_3_0(&document.root),
-            false => document.root.clone(),
-        };
+        let root = translate::translated(&document.root, openapi.is_3_0);
         Ok(Self { schemas: Schemas::embedded(root), document, openapi: Some(openapi), operation })
     }
 
@@ -233,8 +230,10 @@ impl Contract {
             }
             for fault in schema.faults(&value, &self.document.root) {
                 let Fault { instance, pointer, rule, message } = fault;
+                let inside = format!("{at}{instance}");
                 let key = match credential.as_ref() == Some(&instance) {
-                    false => places.of(&format!("{at}{instance}")),
+                    false if rule == "maxItems" && places.is_list(&inside) => vec!["batch".to_owned()],
+                    false => places.of(&inside),
                     true if rule == "additionalProperties" => vec!["auth".to_owned()],
                     // Its value isn't known here.
                     true => continue,

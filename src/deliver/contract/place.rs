@@ -106,6 +106,13 @@ impl<'c> Places<'c> {
         }
     }
 
+    /// Whether a pointer into the body names the list of the items.
+    pub(super) fn is_list(&self, pointer: &str) -> bool {
+        let Some((None, before)) = self.item.split_last() else { return false };
+        let tokens = pointer.split('/').skip(1).map(|token| Some(unescaped(token)));
+        tokens.eq(before.iter().cloned())
+    }
+
     /// Where the items stand in a value that stands at `at` in the body.
     pub(super) fn items(&self, at: &str, value: &Value) -> Vec<String> {
         // What stands before the value needs no second look.

@@ -1,4 +1,5 @@
-//! The schema dialect of OpenAPI 3.0 as JSON Schema 2020-12 (OpenAPI 3.0.3 §4.7.24).
+//! The schema dialects of OpenAPI as JSON Schema 2020-12, for requests: that of 3.0 (OpenAPI 3.0.3 §4.7.24), and what 3.1
+//! says of fields that only an answer carries.
 //!
 //! Must not: move anything: a pointer into the result is a pointer into the document.
 
@@ -6,24 +7,26 @@ use serde_json::{Map, Value};
 
 /// A copy of a document with its schemas translated. Schemas are told by their keys, wherever they stand: a key of that
 /// name with a value of another type is a property and stays.
-pub(super) fn from_3_0(root: &Value) -> Value {
+pub(super) fn translated(root: &Value, is_3_0: bool) -> Value {
     let mut copy = root.clone();
-    walk(&mut copy, root);
+    walk(&mut copy, root, if is_3_0 { of_3_0 } else { without_read_only });
     copy
 }
 
-fn walk(value: &mut Value, root: &Value) {
+type Translate = fn(&mut Map<String, Value>, &Value);
+
+fn walk(value: &mut Value, root: &Value, translate: Translate) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, root)),
+        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, root, translate)),
         Value::Object(object) => {
-            schema(object, root);
-            object.values_mut().for_each(|member| walk(member, root));
+            translate(object, root);
+            object.values_mut().for_each(|member| walk(member, root, translate));
         }
         _ => {}
     }
 }
 
-fn schema(object: &mut Map<String, Value>, root: &Value) {
+fn of_3_0(object: &mut Map<String, Value>, root: &Value) {
     // Beside a reference nothing counts.
     if matches!(object.get("$ref"), Some(Value::String(_))) {
         object.retain(|key, _| key == "$ref");
@@ -45,7 +48,12 @@ fn schema(object: &mut Map<String, Value>, root: &Value) {
             _ => None,
         };
     }
-    // What only the answer carries is not required of a request.
+    without_read_only(object, root);
+    whole_numbers(object);
+}
+
+/// What only the answer carries is not required of a request.
+fn without_read_only(object: &mut Map<String, Value>, root: &Value) {
     if let (Some(Value::Array(required)), Some(Value::Object(properties))) =
         (object.get("required").cloned(), object.get("properties"))
     {
@@ -60,7 +68,6 @@ fn schema(object: &mut Map<String, Value>, root: &Value) {
         let kept: Vec<Value> = required.into_iter().filter(|name| !only_read(name)).collect();
         object.insert("required".to_owned(), kept.into());
     }
-    whole_numbers(object);
 }
 
 /// `format: int32` and `int64` are bounds, which JSON Schema knows no format for.
@@ -103,6 +110,9 @@ mod tests {
             "e": {"type": "integer", "format": "int32", "minimum": i32::MIN, "maximum": 5},
             "f": {"nullable": true}
         });
-        assert_eq!(from_3_0(&document), expected);
+        assert_eq!(translated(&document, true), expected);
+        let mut of_3_1 = document.clone();
+        of_3_1["d"]["required"] = json!(["name"]);
+        assert_eq!(translated(&document, false), of_3_1);
     }
 }

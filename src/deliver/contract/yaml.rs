@@ -166,10 +166,9 @@ fn plain(text: String) -> Value {
         _ => {}
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
-    if digits.starts_with(|c: char| c.is_ascii_digit()) || (digits.starts_with('.') && digits.len() > 1) {
-        if let Some(number) = number(&text, digits) {
-            return number;
-        }
+    let numeric = digits.starts_with(|c: char| c.is_ascii_digit()) || (digits.starts_with('.') && digits.len() > 1);
+    if let Some(number) = numeric.then(|| number(&text, digits)).flatten() {
+        return number;
     }
     Value::String(text)
 }
