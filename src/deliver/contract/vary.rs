@@ -36,24 +36,28 @@ fn of_rule(rule: &Rule) -> Vec<Wanted> {
         };
         rule.when.iter().enumerate().filter_map(word).collect()
     };
-    let mut all = Vec::new();
-    for (n, (_, words)) in rule.when.iter().enumerate() {
-        all.extend((0..words.len()).map(|at| conditions(Some((n, at)))));
-    }
+    let mut entries: Vec<(Source, String)> = Vec::new();
     if let (Origin::Source(source, _), false) = (&rule.origin, rule.map.is_empty()) {
         let is_entry =
             |text: &str| rule.worked(text).is_some_and(|text| rule.map.iter().any(|(from, _)| *from == text));
-        let texts: Vec<String> = match source.kind() {
-            // A default stands for the words that are no entry.
-            Type::Word => source.words().into_iter().map(str::to_owned).collect(),
-            _ => rule.map.iter().map(|(from, _)| from.clone()).collect(),
+        let (mut texts, rest): (Vec<String>, Vec<String>) = match source.kind() {
+            Type::Word => source.words().into_iter().map(str::to_owned).partition(|text| is_entry(text)),
+            _ => (rule.map.iter().map(|(from, _)| from.clone()).filter(|text| is_entry(text)).collect(), Vec::new()),
         };
-        for text in texts.into_iter().filter(|text| rule.default.is_some() || is_entry(text)) {
-            let mut wanted = conditions(None);
-            wanted.retain(|(known, _)| known != source);
-            wanted.push((*source, text));
-            all.push(wanted);
+        // A default stands for the words that are no entry.
+        texts.extend(rest.into_iter().filter(|_| rule.default.is_some()));
+        entries.extend(texts.into_iter().map(|text| (*source, text)));
+    }
+    let with = |mut wanted: Wanted, entry: Option<&(Source, String)>| {
+        if let Some(entry) = entry {
+            wanted.retain(|(source, _)| *source != entry.0);
+            wanted.push(entry.clone());
         }
+        wanted
+    };
+    let mut all: Vec<Wanted> = entries.iter().map(|entry| with(conditions(None), Some(entry))).collect();
+    for (n, (_, words)) in rule.when.iter().enumerate() {
+        all.extend((0..words.len()).map(|at| with(conditions(Some((n, at))), entries.first())));
     }
     all
 }
@@ -182,5 +186,114 @@ fn method(text: &str, second: bool, place: &mut Methods) -> bool {
             true
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SyncSource};
+    use crate::deliver::api::mapping::source::Found;
+    use crate::deliver::api::mapping::{Field, Mapping, Scalar, Subject};
+    use crate::deliver::contract::generated;
+    use crate::event::Source as Origins;
+
+    fn one() -> Record {
+        let source = Origins {
+            tenant: "default".to_owned(),
+            site_id: "s".to_owned(),
+            gateway_id: "g".to_owned(),
+            terminal_id: "t".to_owned(),
+            protocol: "mqtt-json".to_owned(),
+            zone: "UTC".to_owned(),
+        };
+        generated::events(&[Arc::new(source)], Clock::new(SyncSource::Trusted).now()).swap_remove(0)
+    }
+
+    #[test]
+    fn every_place_at_which_a_map_may_look_can_hold_every_word() {
+        // What no terminal says as it likes, and what stands at a third place only.
+        let left_out =
+            ["/event_id", "/corrects", "/device_time_raw", "/device_time_local", "/methods/2", "/credential/bits"];
+        for source in Source::pointers().filter_map(Source::at) {
+            let words = match source.kind() {
+                Type::Word => source.words(),
+                Type::Text => vec!["x-1"],
+                Type::Boolean => vec!["true", "false"],
+                _ => continue,
+            };
+            for word in words.into_iter().filter(|word| !left_out.contains(&source.pointer()) && *word != "correction")
+            {
+                let mut record = one();
+                if source.pointer() == "/methods/1" && word == Method::ALL[0].as_str() {
+                    continue; // it is always the first
+                }
+                assert!(set(&mut record.event, source.pointer(), word), "{} {word}", source.pointer());
+                let found = source.read(Subject { event: &record.event, correction: false });
+                let said = match found {
+                    Some(Found::Text(text)) => text.into_owned(),
+                    Some(Found::Boolean(value)) => value.to_string(),
+                    other => panic!("{} {word}: {other:?}", source.pointer()),
+                };
+                assert_eq!(said, word, "{}", source.pointer());
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_of_every_map_is_used_by_some_event() {
+        let scalar = |text: &str| Scalar::Text(text.to_owned());
+        let rule = |pointer: &str, entries: &[&str], default: Option<&str>| {
+            let mut rule = Rule::plain(Origin::Source(Source::at(pointer).expect("a place"), None));
+            rule.map = entries.iter().map(|entry| ((*entry).to_owned(), scalar(&entry.to_uppercase()))).collect();
+            rule.default = default.map(scalar);
+            rule
+        };
+        let mut conditional = rule("/vendor_code", &["5", "7"], None);
+        conditional.when =
+            vec![(Source::at("/kind").expect("a place"), vec!["alarm".to_owned(), "door_state".to_owned()])];
+        let mut upper = rule("/punch", &["BREAK_OUT"], None);
+        upper.text.case = crate::deliver::api::mapping::Case::Upper;
+        let rules = [
+            rule("/mask", &["yes", "no"], Some("?")),
+            rule("/terminal_id", &["gate-1", "gate-2"], None),
+            conditional,
+            upper,
+        ];
+        let fields =
+            rules.iter().enumerate().map(|(n, rule)| Field { target: vec![format!("f{n}")], rule: rule.clone() });
+        let sink = Config { map: Some(Mapping { fields: fields.collect() }), ..Config::default() };
+        let wanted = wanted(&sink);
+        let counts: Vec<usize> = wanted.iter().map(Vec::len).collect();
+        // Of the mask each word, for there is a default; two entries; two entries and two conditions; the one that is worked.
+        assert_eq!(counts, [Mask::ALL.len(), 2, 4, 1]);
+        let base = one();
+        let made = events(std::slice::from_ref(&base), &wanted, Seq(7));
+        assert_eq!(made.len(), counts.iter().sum::<usize>());
+        let mut seqs: Vec<u64> = made.iter().map(|record| record.seq.0).collect();
+        seqs.dedup();
+        assert_eq!((seqs.len(), seqs[0]), (made.len(), 7));
+        let said = |pointer: &str, word: &str| {
+            let source = Source::at(pointer).expect("a place");
+            made.iter().any(|record| {
+                let found = source.read(Subject { event: &record.event, correction: false });
+                found == Some(Found::Text(word.into()))
+            })
+        };
+        for (pointer, word) in [
+            ("/mask", "yes"),
+            ("/mask", "no"),
+            ("/terminal_id", "gate-2"),
+            ("/vendor_code", "7"),
+            ("/punch", "break_out"),
+        ] {
+            assert!(said(pointer, word), "{pointer} {word}");
+        }
+        let completed = completed(&base, &wanted, Seq(1)).expect("every place can be filled").event;
+        assert_eq!(
+            (completed.source.terminal_id.as_str(), completed.reading.vendor_code.as_deref()),
+            ("gate-1", Some("5"))
+        );
+        assert_eq!((completed.reading.kind, completed.reading.punch), (Some(Kind::Alarm), Some(Punch::BreakOut)));
     }
 }
