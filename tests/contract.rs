@@ -123,6 +123,24 @@ fn every_planted_mistake_is_found_and_both_places_are_named() {
 }
 
 #[test]
+fn queries_plain_events_and_json_rpc_are_read_too() {
+    let config = include_str!("fixtures/contract/bodies/portero.toml");
+    let desk = Desk::new(config, include_str!("fixtures/contract/bodies/vendor.yaml"));
+    for (sink, expected) in [
+        ("q", &[("enum", "sink.q.map.dir", "dir = ")][..]),
+        ("plain", &[("required", "sink.plain", "[[sink]]")]),
+        ("rpc", &[("enum", "sink.rpc.map.dir", "dir = "), ("type", "sink.rpc.map.who", "who = ")]),
+    ] {
+        let (code, found, _) = desk.findings(sink, &[]);
+        assert_eq!((code, found.len()), (Some(1), expected.len()), "{found:#?}");
+        for (finding, (rule, key, ours)) in found.iter().zip(expected) {
+            assert_eq!((&finding["rule"], &finding["key"]), (&json!(rule), &json!(key)), "{found:#?}");
+            assert!(line(config, &finding["line"]).starts_with(ours), "{found:#?}");
+        }
+    }
+}
+
+#[test]
 fn people_are_shown_both_places_and_a_sum() {
     let config = edited(&only("hr"), &[("method = \"POST\"", "method = \"PUT\"")]);
     let desk = Desk::new(&config, DOCUMENT);

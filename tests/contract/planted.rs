@@ -79,6 +79,18 @@ pub(crate) const PLANTED: &[Planted] = &[
         "/schema/enum",
     ),
     one("form", &[(Config, "source=terminal", "source=terminal&x=1")], "query", "path = ", "put:", "clockings/put"),
+    one(
+        "hr",
+        &[(
+            Config,
+            "body = \"object\"",
+            "body = \"object\"\nmax_age_seconds = 3600\nlate = { path = \"/old-clockings\" }",
+        )],
+        "path",
+        "late = ",
+        "/clockings:",
+        "/paths/~1clockings",
+    ),
     // Who we are, and other headers.
     one(
         "hr",
@@ -210,6 +222,19 @@ pub(crate) const PLANTED: &[Planted] = &[
         "/clockings/maxItems",
     ),
     one("form", &[(Config, "\"%H:%M:%S\"", "\"%H:%M\"")], "pattern", "hora = ", "pattern:", "/hora/pattern"),
+    one(
+        "hr",
+        &[(
+            Config,
+            "\n[[sink.answer]]\nstatus = [201]",
+            "\n[sink.map_correction]\nserialNumber = \"/terminal_serial\"\nidNumber = \"/corrects\"\nisEntry = { constant = true }\n\
+             time = { from = \"/event_time\", zone = \"site\", format = \"%Y-%m-%d %H:%M:%S\" }\n\n[[sink.answer]]\nstatus = [201]",
+        )],
+        "maxLength",
+        "idNumber = \"/corrects\"",
+        "maxLength: 24",
+        "/Identifier/maxLength",
+    ),
     // What maps stand for, whether an event at hand leads there or not.
     one("hr", &[(Config, "out = false", "out = \"no\"")], "oneOf", "isEntry = ", "oneOf:", "/isEntry/oneOf"),
     one("hr", &[(Config, "yes = 1", "yes = 2")], "enum", "mask = ", "enum: [0, 1]", "/mask/enum"),

@@ -43,13 +43,22 @@ pub struct Request {
 impl Api {
     /// The requests for these events, in the order in which they would be sent.
     pub fn preview(&self, records: &[Record]) -> Vec<Preview> {
+        self.preview_as(records, false)
+    }
+
+    /// The same for events that are corrections of earlier ones.
+    pub fn preview_corrections(&self, records: &[Record]) -> Vec<Preview> {
+        self.preview_as(records, true)
+    }
+
+    fn preview_as(&self, records: &[Record], corrections: bool) -> Vec<Preview> {
         let mut shown = Vec::new();
         let mut rest = records;
         while !rest.is_empty() {
             let window = &rest[..rest.len().min(self.rows)];
-            let mut fit = self.fit(window, false).clamp(1, window.len());
+            let mut fit = self.fit(window, corrections).clamp(1, window.len());
             loop {
-                match self.map(&window[..fit], false) {
+                match self.map(&window[..fit], corrections) {
                     Mapped::Flight { key, body, .. } => {
                         shown.push(Preview::Request(self.shown(&window[..fit], &key, &body)));
                         break;

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::document::{escaped, unescaped};
 use crate::deliver::api::Config;
-use crate::deliver::api::request::Body;
+use crate::deliver::api::mapping::{Rule, Scalar};
+use crate::deliver::api::request::{Body, Late, Then};
 
 /// A sink's keys.
 pub(super) struct Places<'c> {
@@ -48,6 +49,25 @@ impl<'c> Places<'c> {
         match self.sink.request.as_deref().is_some_and(|request| request.path.is_some()) {
             true => key(&["request", "path"]),
             false => self.url(),
+        }
+    }
+
+    /// The same for a path that was sent: late events may have one of their own.
+    pub(super) fn path_of(&self, sent: &str) -> Vec<String> {
+        let request = self.sink.request.as_deref();
+        let leads_there = |rule: &Rule| {
+            let literal =
+                |path: &Scalar| path.as_text().split(['{', '?']).next().is_some_and(|text| sent.contains(text));
+            rule.values().is_some_and(|paths| paths.into_iter().any(literal))
+        };
+        let ordinary = request.and_then(|request| request.path.as_ref());
+        let late = request.and_then(|request| match &request.late {
+            Some(Late { then: Then::Elsewhere { path, .. }, .. }) => path.as_deref(),
+            _ => None,
+        });
+        match (ordinary.is_some_and(leads_there), late.is_some_and(leads_there)) {
+            (false, true) => key(&["request", "late"]),
+            _ => self.path(),
         }
     }
 

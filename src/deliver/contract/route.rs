@@ -44,7 +44,7 @@ pub(super) fn find<'o>(
             near.first().and_then(|best| openapi.operations.iter().find(|operation| full(operation) == *best));
         let pointer = pointer.map_or_else(|| "/paths".to_owned(), |operation| operation.path_pointer.clone());
         let near = if near.is_empty() { String::new() } else { format!("; near are {}", near.join(", ")) };
-        found.push(finding("path", places.path(), pointer, format!("the document has no path {path}{near}")));
+        found.push(finding("path", places.path_of(path), pointer, format!("the document has no path {path}{near}")));
         return wanted.map(|operation| (operation, Values::new()));
     }
     let Some((operation, values)) = reached.iter().find(|(operation, _)| operation.method == method) else {
@@ -59,7 +59,7 @@ pub(super) fn find<'o>(
     {
         let id = wanted.id.as_deref().unwrap_or_default();
         let message = format!("the request reaches {} {}, not the operation '{id}'", operation.method, operation.path);
-        found.push(finding("operation", places.path(), wanted.pointer.clone(), message));
+        found.push(finding("operation", places.path_of(path), wanted.pointer.clone(), message));
         return None;
     }
     Some((operation, values.clone()))
