@@ -226,36 +226,54 @@ fn report(what: &str, mut micros: Vec<i64>) {
     );
 }
 
-/// One sink's throughput with the other in order, and with the other down.
+/// Each sink's throughput with the other in order, and with the other down.
 fn isolation() {
+    let (central, vendor) = drained(None);
+    let (alone, _) = drained(Some("vendor"));
+    let (_, alone_too) = drained(Some("central"));
+    println!("isolation: PostgreSQL at {:.2} of its throughput while the vendor is down", alone / central);
+    println!("isolation: the vendor at {:.2} of its throughput while PostgreSQL is down", alone_too / vendor);
+}
+
+/// Rows/s into PostgreSQL and events/s to the vendor of a backlog, with one of the two down or none.
+fn drained(down: Option<&str>) -> (f64, f64) {
     const COUNT: u64 = 100_000;
-    let mut rates = Vec::new();
-    for down in [false, true] {
-        let mut site = Site::new(false, true);
-        site.ready();
-        if down {
-            site.vendor.as_mut().unwrap().stop();
-        }
-        // A backlog first, so that the sink and not the load is what is measured.
-        site.gateway.sigkill();
-        let mut backlog = Gateway::prepare(&without_sinks(site.dir.path()), &[]);
-        backlog.restart_ready();
-        site.load(COUNT, 0);
-        backlog.sigterm();
-        let begun = Instant::now();
-        site.gateway.restart_ready();
-        let postgres = site.postgres.as_ref().unwrap();
-        eventually("PostgreSQL has everything", DEADLINE, || {
-            postgres.psql("SELECT count(*) FROM portero.event").trim() == COUNT.to_string()
-        });
-        rates.push(COUNT as f64 / begun.elapsed().as_secs_f64());
-        println!(
-            "PostgreSQL drain with the vendor {}: {:.0} rows/s",
-            if down { "down" } else { "up" },
-            rates[rates.len() - 1]
-        );
+    let mut site = Site::new(false, true);
+    site.ready();
+    match down {
+        Some("vendor") => site.vendor.as_mut().unwrap().stop(),
+        Some(_) => site.postgres.as_mut().unwrap().stop_immediate(),
+        None => {}
     }
-    println!("isolation: {:.2} of the throughput with the other sink down", rates[1] / rates[0]);
+    // A backlog first, so that the sink and not the load is what is measured.
+    site.gateway.sigkill();
+    let mut backlog = Gateway::prepare(&without_sinks(site.dir.path()), &[]);
+    backlog.restart_ready();
+    site.load(COUNT, 0);
+    backlog.sigterm();
+    let begun = Instant::now();
+    site.gateway.restart_ready();
+    let (postgres, vendor) = (site.postgres.as_ref().unwrap(), site.vendor.as_ref().unwrap());
+    let (mut central_at, mut vendor_at) = (None, None);
+    eventually("each sink that is up has everything", DEADLINE, || {
+        if central_at.is_none()
+            && down != Some("central")
+            && postgres.psql("SELECT count(*) FROM portero.event").trim() == COUNT.to_string()
+        {
+            central_at = Some(begun.elapsed().as_secs_f64());
+        }
+        if vendor_at.is_none() && vendor.stored_count() as u64 >= COUNT {
+            vendor_at = Some(begun.elapsed().as_secs_f64());
+        }
+        (central_at.is_some() || down == Some("central")) && (vendor_at.is_some() || down == Some("vendor"))
+    });
+    let rate = |at: Option<f64>| at.map_or(0.0, |seconds| COUNT as f64 / seconds);
+    let (central, vendor) = (rate(central_at), rate(vendor_at));
+    println!(
+        "drain with {} down: PostgreSQL {central:.0} rows/s, vendor {vendor:.0} events/s",
+        down.unwrap_or("nothing")
+    );
+    (central, vendor)
 }
 
 /// The same site without its sinks: the sinks keep their place in the journal.

@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "cli/edits.rs"]
+mod edits;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;

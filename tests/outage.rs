@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Behaviour, DEADLINE, Gateway, Postgres, VendorApi, eventually, scale};
+use support::{Behaviour, DEADLINE, Gateway, Postgres, Reply, VendorApi, eventually, scale};
 
 #[test]
 fn fifty_thousand_events_outlive_both_destinations_and_a_kill() {
@@ -70,5 +73,85 @@ fn fifty_thousand_events_outlive_both_destinations_and_a_kill() {
     assert_eq!(gateway.sigterm().code(), Some(0));
     let verified = gateway.cli_json(&["journal", "verify", "--json"]);
     assert_eq!(verified["ok"], true, "{verified}");
-    let _ = DEADLINE;
+}
+
+/// What the vendor does with the next request, and what becomes of the gateway meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// The power goes when the record is stored, before the answer.
+    Stored,
+    /// The power goes when the request is read, before anything is stored.
+    Unstored,
+    /// The answer leaves, and the power goes about then.
+    Answered,
+    /// Nothing of the sort.
+    Peace,
+}
+
+#[test]
+fn killed_between_send_and_settle_a_vendor_that_counts_everything_and_can_be_asked_has_nothing_twice() {
+    let kills = 50 * scale();
+    let events = 3 * kills;
+    let dir = support::tempdir();
+    let port = support::free_port();
+    let stored: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let (plan, struck, pid) =
+        (Arc::new(Mutex::new(Plan::Peace)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let (ledger, next, strike, gateway_pid) = (stored.clone(), plan.clone(), struck.clone(), pid.clone());
+    let vendor = VendorApi::start_lean(Behaviour::Custom(Arc::new(move |request| {
+        let mut ledger = ledger.lock().unwrap();
+        if let Some(id) = request.path.strip_prefix("/lookup?id=") {
+            let found = if ledger.contains_key(id) { format!(r#"[{{"event_id":"{id}"}}]"#) } else { "[]".to_owned() };
+            return Reply::new(200, found, 0);
+        }
+        let plan = std::mem::replace(&mut *next.lock().unwrap(), Plan::Peace);
+        let kill = || {
+            let pid = rustix::process::Pid::from_raw(gateway_pid.load(Ordering::Acquire).cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        };
+        if plan != Plan::Unstored {
+            for event in request.events() {
+                *ledger.entry(event["event_id"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+        if matches!(plan, Plan::Stored | Plan::Unstored) {
+            kill();
+        }
+        if plan != Plan::Peace {
+            strike.store(true, Ordering::Release);
+        }
+        Reply::new(201, "{}", 0)
+    })));
+    let sink = format!(
+        "{}on_ambiguous = \"lookup\"\nlookup = {{ path = \"/lookup?id={{/event_id}}\", match = {{ \"/event_id\" = \"/event_id\" }} }}\n\
+         answer = [{{ status = [201], verdict = \"delivered\" }}]\n",
+        support::api_sink(&vendor.url(), 3)
+    );
+    let config = dir.path().join("portero.toml");
+    let broker = format!("listen = \"127.0.0.1:{port}\"");
+    std::fs::write(&config, support::yard_config(dir.path(), &broker, "")).unwrap();
+    let mut gateway = Gateway::prepare(&config, &[]);
+    gateway.restart_ready();
+    gateway.play_yard(port, u32::try_from(events).unwrap(), 7, &[]);
+    gateway.sigterm();
+    std::fs::write(&config, support::yard_config(dir.path(), &broker, &sink)).unwrap();
+
+    let plans = [Plan::Stored, Plan::Unstored, Plan::Answered, Plan::Stored];
+    for kill in 0..kills {
+        *plan.lock().unwrap() = plans[usize::try_from(kill).unwrap() % plans.len()];
+        struck.store(false, Ordering::Release);
+        gateway.restart();
+        pid.store(gateway.pid(), Ordering::Release);
+        eventually("a request was on its way", DEADLINE, || struck.load(Ordering::Acquire));
+        gateway.sigkill();
+    }
+    gateway.restart_ready();
+    eventually("the vendor has everything", DEADLINE, || {
+        gateway.cli_json(&["journal", "stats", "--json"])["sinks"][0]["delivered"].as_u64() == Some(events)
+    });
+    let counts = stored.lock().unwrap().clone();
+    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();
+    assert_eq!((counts.len() as u64, doubled), (events, vec![]));
+    assert_eq!(gateway.sigterm().code(), Some(0));
+    assert_eq!(gateway.cli_json(&["journal", "verify", "--json"])["ok"], true);
 }

@@ -80,6 +80,7 @@ macro_rules! every_test {
         $(conformance!($name, $rig, [
             everything_arrives_once_and_the_ledger_balances,
             i3_a_lost_answer_to_every_batch_doubles_nothing,
+            i3_the_whole_journal_replayed_three_times_with_every_answer_lost_doubles_nothing,
             i9_one_poisoned_event_in_500_is_quarantined_and_499_arrive_with_bounded_requests,
             several_poisoned_events_are_each_quarantined_with_the_sinks_own_words,
             a_quarantined_event_is_delivered_once_it_is_released,

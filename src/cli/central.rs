@@ -89,8 +89,9 @@ struct Status {
     json: bool,
 }
 
+/// A central database and how to log in.
 #[derive(Debug, clap::Args)]
-struct Server {
+pub(super) struct Server {
     /// The database, with an administrator's name: postgresql://USER@HOST:PORT/DATABASE. The password comes from
     /// `--password-file` or $PGPASSWORD.
     #[arg(long, value_name = "URL")]
@@ -107,15 +108,20 @@ struct Server {
 }
 
 impl Server {
-    /// The administrator's password.
-    fn password(&self) -> Result<Option<SecretString>, Failure> {
+    /// Whether a database was named at all.
+    pub(super) const fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The login's password.
+    pub(super) fn password(&self) -> Result<Option<SecretString>, Failure> {
         match &self.password_file {
             Some(path) => secret(path).map(Some),
             None => Ok(std::env::var("PGPASSWORD").ok().filter(|p| !p.is_empty()).map(Into::into)),
         }
     }
 
-    fn admin<'a>(&'a self, password: Option<&'a SecretString>) -> central::Admin<'a> {
+    pub(super) fn admin<'a>(&'a self, password: Option<&'a SecretString>) -> central::Admin<'a> {
         central::Admin {
             url: self.url.as_deref().unwrap_or_default(),
             password: password.map(|p| p.expose_secret()),
@@ -172,9 +178,9 @@ fn add_gateway(args: &AddGateway) -> anyhow::Result<Exit> {
 
 fn run_maintain(args: &Maintain) -> anyhow::Result<Exit> {
     let password = args.server.password()?;
-    let made = super::runtime()?.block_on(central::maintain(&args.server.admin(password.as_ref()))).map_err(failure)?;
+    let done = super::runtime()?.block_on(central::maintain(&args.server.admin(password.as_ref()))).map_err(failure)?;
     let mut out = Output::stdout();
-    for month in &made {
+    for month in &done.months {
         let (year, number) = (month.first.year(), month.first.month());
         if args.json {
             out.line(serde_json::json!({ "partition": format!("event_{year:04}_{number:02}"), "moved": month.moved }))?;
@@ -182,7 +188,13 @@ fn run_maintain(args: &Maintain) -> anyhow::Result<Exit> {
             out.line(format_args!("portero.event_{year:04}_{number:02} made, {} rows moved into it", month.moved))?;
         }
     }
-    if made.is_empty() && !args.json {
+    if done.anchors > 0 {
+        if args.json {
+            out.line(serde_json::json!({ "anchors_thinned": done.anchors }))?;
+        } else {
+            out.line(format_args!("{} points of gateways' chains thinned to one a day", done.anchors))?;
+        }
+    } else if done.months.is_empty() && !args.json {
         out.line("nothing to do")?;
     }
     Ok(Exit::Done)
@@ -272,7 +284,7 @@ fn secret(path: &Path) -> Result<SecretString, Failure> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
-fn failure(error: Error) -> Failure {
+pub(super) fn failure(error: Error) -> Failure {
     let exit = match &error {
         Error::Connect(_) => Exit::Unavailable,
         Error::Refused(_) => Exit::No,

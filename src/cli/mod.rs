@@ -80,7 +80,7 @@ enum Command {
     Events(events::Args),
     /// Show what became of an event at each sink: did this punch arrive?
     Trace(trace::Args),
-    /// List, show, replay or drop events that a sink refused for good
+    /// List, show, replay, edit or drop events that a sink refused for good
     Quarantine(quarantine::Args),
     /// Verify the journal's chain, or show its ledger
     Journal(ledger::Args),

@@ -2,6 +2,8 @@
 //!
 //! Must not: drop an event without a reason and a name, or open a journal for writing while a gateway owns it.
 
+mod edit;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ const MOST: usize = 100_000;
 /// Most sequence numbers of one request to the running gateway.
 const PORTION: usize = 2_000;
 
-/// List, show, replay or drop events that a sink refused for good.
+/// List, show, replay, edit or drop events that a sink refused for good.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -34,6 +36,8 @@ enum Command {
     Show(Show),
     /// Send quarantined events again, once their cause is mended
     Replay(Replay),
+    /// Send quarantined events again with something else in the place of a field; the events themselves stay
+    Edit(edit::Edit),
     /// Give quarantined events up for good; who, when and why is kept
     Drop(Drop),
 }
@@ -147,6 +151,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
         Command::Replay(args) => replay(args),
+        Command::Edit(args) => edit::edit(args),
         Command::Drop(args) => give_up(args),
     }
 }
@@ -160,7 +165,15 @@ fn read(config: &Config, sink: Option<&str>, limit: usize) -> anyhow::Result<Vec
         journal.close().await?;
         anyhow::Ok(entries)
     })?;
+    if entries.len() == MOST {
+        warn_of_more();
+    }
     Ok(entries)
+}
+
+#[expect(clippy::print_stderr, reason = "a word beside the answer, which goes to standard output")]
+fn warn_of_more() {
+    eprintln!("portero: only the oldest {MOST} were looked at; run it again for the rest");
 }
 
 fn known(config: &Config, sink: Option<&str>) -> Result<(), Failure> {

@@ -2,11 +2,14 @@
 //!
 //! Must not: change anything, or hold the journal's lock.
 
+mod central;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::central::Server;
 use super::{ConfigFile, Exit, Failure, Output, table};
 use crate::clock::Zone;
 use crate::event::{Event, EventId, json as event_json};
@@ -19,9 +22,19 @@ const AROUND: Duration = Duration::from_secs(30 * 60);
 
 /// Show what became of an event at each sink.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("url", |url| url.long("postgres").help("Ask this central database instead of the gateway's journal: \
+    postgresql://USER@HOST:PORT/DATABASE, with a login that may read; the password comes from `--password-file` or $PGPASSWORD")))]
+#[command(mut_arg("password_file", |file| file.requires("url").help("With --postgres: a file of mode 0600 that holds the password")))]
+#[command(mut_arg("tls", |tls| tls.help("With --postgres: how the connection is protected; `disable` is allowed on this machine only")))]
+#[command(mut_arg("ca_file", |file| file.requires("url").help("With --postgres: certificates of your own authority, instead of the system's")))]
 pub struct Args {
     #[command(flatten)]
     file: ConfigFile,
+    #[command(flatten)]
+    server: Server,
+    /// With --postgres: whose events, `[gateway] tenant` of their gateways
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    tenant: String,
     /// The event's id
     #[arg(value_name = "EVENT_ID", required_unless_present = "person", conflicts_with_all = ["person", "date", "time"])]
     id: Option<EventId>,
@@ -45,6 +58,9 @@ fn time_of_day(text: &str) -> Result<jiff::civil::Time, String> {
 
 /// Runs it.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.server.is_named() {
+        return central::run(args, &args.server, &args.tenant);
+    }
     let config = args.file.read()?;
     let found = super::runtime()?.block_on(async {
         let journal = super::open_read_only(&config)?;
@@ -150,6 +166,15 @@ fn fate(event: &Event, sink: &str, fate: &Fate, sinks: &Sinks) -> (&'static str,
 fn object(traced: &Traced, sinks: &Sinks) -> Value {
     let mut event = Vec::new();
     event_json::write(&traced.record.event, &mut event);
+    let edits: Vec<Value> = traced
+        .edits
+        .iter()
+        .map(|edit| {
+            let fields = serde_json::from_str::<Value>(&edit.fields).unwrap_or_default();
+            json!({ "sink": edit.sink, "fields": fields, "why": edit.why, "who": edit.who,
+                    "at": event_json::rfc3339(edit.at).as_str() })
+        })
+        .collect();
     let sinks: Vec<Value> = traced
         .fates
         .iter()
@@ -165,6 +190,7 @@ fn object(traced: &Traced, sinks: &Sinks) -> Value {
         "provisional": traced.record.provisional,
         "event": serde_json::from_slice::<Value>(&event).unwrap_or_default(),
         "sinks": sinks,
+        "edits": edits,
     })
 }
 
@@ -245,6 +271,18 @@ fn show(traced: &Traced, sinks: &Sinks, out: &mut Output) -> std::io::Result<()>
             && !answer.is_empty()
         {
             out.line(format_args!("{:<10} its own words: {}", "", text("answer")))?;
+        }
+        for edit in traced.edits.iter().filter(|edit| edit.sink == *name) {
+            let fields = serde_json::from_str::<serde_json::Map<String, Value>>(&edit.fields).unwrap_or_default();
+            let fields: Vec<&str> = fields.keys().map(String::as_str).collect();
+            let at = table::time(&event_json::rfc3339(edit.at).as_str().into());
+            out.line(format_args!(
+                "{:<10} {} changed for it by {} at {at}: {}",
+                "",
+                fields.join(", "),
+                edit.who,
+                edit.why
+            ))?;
         }
     }
     Ok(())

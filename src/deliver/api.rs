@@ -13,6 +13,8 @@ pub mod follow;
 
 pub mod mapping;
 
+mod plain;
+
 pub mod preview;
 
 pub mod request;
@@ -37,7 +39,6 @@ use self::follow::{Lookup, Poll};
 use self::request::{Mapper, Outgoing, Refusal};
 use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
 use crate::clock::Clock;
-use crate::event::json;
 use crate::journal::Record;
 use crate::secret::SecretSource;
 use crate::tls::{ClientIdentity, TlsMode};
@@ -373,7 +374,7 @@ impl Sink for Api {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        let key = key(records);
+        let key = plain::key(records);
         if let Some(mapper) = &self.mapper {
             return match mapper.map(records, corrections, &key, self.wire.clock.now()) {
                 Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
@@ -381,17 +382,7 @@ impl Sink for Api {
                 Err(Refusal::NotApplicable) => Mapped::NotApplicable,
             };
         }
-        let write = if corrections { json::write_correction } else { json::write };
-        let mut body = Vec::with_capacity(records.len() * 768 + 2);
-        if let ([record], 0 | 1) = (records, self.config.batch) {
-            write(&record.event, &mut body);
-        } else {
-            for record in records {
-                body.push(if body.is_empty() { b'[' } else { b',' });
-                write(&record.event, &mut body);
-            }
-            body.push(b']');
-        }
+        let body = plain::body(records, corrections, self.config.batch <= 1);
         Mapped::Flight { key, body, keep: false }
     }
 
@@ -463,18 +454,6 @@ impl Sink for Api {
             Err(outcome) => Presence::Unknown(outcome),
         }
     }
-}
-
-/// The event's id for a lone event, else the first 16 bytes of SHA-256 over the ids in order, hex.
-fn key(records: &[Record]) -> String {
-    if let [record] = records {
-        return record.event.id.to_string();
-    }
-    let mut digest = Sha256::new();
-    for record in records {
-        digest.update(record.event.id.0);
-    }
-    hex(&digest.finalize()[..16])
 }
 
 fn hex(bytes: &[u8]) -> String {

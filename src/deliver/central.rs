@@ -10,14 +10,17 @@ mod maintain;
 
 mod state;
 
+mod trace;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
 use jiff::civil::Date;
 
 pub use admit::{Admission, admit};
-pub use maintain::{Month, maintain};
+pub use maintain::{Maintained, Month, maintain};
 pub use state::state;
+pub use trace::{Answer, Question, latest, local, trace};
 
 use super::postgres::link::{Endpoint, Link};
 use super::{Error, Outcome};
@@ -34,13 +37,9 @@ const MONTHS_AHEAD: i32 = 12;
 /// what is applied.
 pub fn script(today: Date) -> String {
     let mut sql = String::from(SCHEMA);
-    sql.push_str(
-        "\n-- One partition a month. Where the default partition already holds rows of a month, it keeps that month.\n",
-    );
-    for month in -1..=MONTHS_AHEAD {
-        if let Some(partition) = partition(today, month) {
-            sql.push_str(&partition);
-        }
+    sql.push_str("\n-- One partition a month. What the default partition already holds of a month moves into it.\n");
+    for first in months(today) {
+        let _ = writeln!(sql, "SELECT portero.make_month('{first}');");
     }
     sql
 }
@@ -51,27 +50,10 @@ pub fn script_now(clock: &Clock) -> String {
     script(today)
 }
 
-/// The partition of the month `offset` months from `today`; `None` beyond the calendar.
-fn partition(today: Date, offset: i32) -> Option<String> {
-    let first = today.first_of_month().checked_add(jiff::Span::new().try_months(offset).ok()?).ok()?;
-    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
-    let (year, month) = (first.year(), first.month());
-    let mut sql = String::new();
-    let _ = write!(
-        sql,
-        "\nDO $$\nBEGIN\n    CREATE TABLE IF NOT EXISTS portero.event_{year:04}_{month:02} PARTITION OF portero.event\n    \
-         FOR VALUES FROM ('{}') TO ('{}');\nEXCEPTION WHEN check_violation THEN\n    \
-         RAISE WARNING 'portero.event_default keeps {year:04}-{month:02}: it holds rows of that month';\nEND\n$$;\n",
-        lowest_id(first)?,
-        lowest_id(next)?,
-    );
-    Some(sql)
-}
-
-/// The lowest event id of a day: 48 bits of milliseconds, then zeros.
-fn lowest_id(day: Date) -> Option<uuid::Uuid> {
-    let start = Zone::utc().start_of_day(day)?.0 / 1000;
-    Some(uuid::Uuid::from_u128(u128::from(u64::try_from(start).ok()?) << 80))
+/// The first days of the months that shall have a partition.
+fn months(today: Date) -> impl Iterator<Item = Date> {
+    (-1..=MONTHS_AHEAD)
+        .filter_map(move |offset| today.first_of_month().checked_add(jiff::Span::new().try_months(offset).ok()?).ok())
 }
 
 /// An administrator's login.
@@ -139,19 +121,10 @@ mod tests {
     fn the_partitions_cover_last_month_to_next_year_without_a_hole() {
         let sql = script(Date::constant(2026, 11, 24));
         assert!(sql.starts_with(SCHEMA));
-        assert_eq!(sql.matches("PARTITION OF portero.event\n").count(), 14);
-        assert!(sql.contains("portero.event_2026_10") && sql.contains("portero.event_2027_11"));
-        let bounds: Vec<&str> = sql.lines().filter_map(|l| l.trim().strip_prefix("FOR VALUES FROM ")).collect();
-        for pair in bounds.windows(2) {
-            let (end, start) = (pair[0].split("TO ").nth(1), pair[1].split(" TO").next());
-            assert_eq!(end.map(|e| e.trim_end_matches(';')), start);
-        }
-    }
-
-    #[test]
-    fn a_month_begins_with_its_first_millisecond() {
-        assert_eq!(lowest_id(Date::constant(1970, 1, 1)).map(|id| id.as_u128()), Some(0));
-        let id = lowest_id(Date::constant(2026, 11, 1)).map(|id| id.to_string());
-        assert_eq!(id.as_deref(), Some("01a19467-e800-0000-0000-000000000000"));
+        let made: Vec<&str> = sql.lines().filter(|line| line.starts_with("SELECT portero.make_month('")).collect();
+        assert_eq!(made.len(), 14);
+        assert!(
+            made[0].contains("'2026-10-01'") && made[2].contains("'2026-12-01'") && made[13].contains("'2027-11-01'")
+        );
     }
 }

@@ -168,10 +168,11 @@ impl<S: Sink> Relay<S> {
 
     /// The batch whose answer was lost at the last stop: exactly those bytes and that key.
     async fn resume(&mut self, flight: Flight) -> Result<(), Ended> {
+        let id = self.id;
         let records = self
             .stored("read", |journal| {
                 let seqs = flight.seqs.clone();
-                async move { journal.read(seqs).await }
+                async move { journal.read_for(id, seqs).await }
             })
             .await?;
         if records.len() == flight.seqs.len() && !records.is_empty() {

@@ -35,6 +35,8 @@ mod devices;
 
 mod disk;
 
+mod edit;
+
 mod error;
 
 mod heal;
@@ -86,9 +88,9 @@ use shared::{Call, Shared};
 use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
-    Anchor, Appended, ClientSession, Config, Delivery, DeviceState, DirectoryEntry, Entry, Fate, Flight, Quarantined,
-    Query, Record, Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced,
-    Verification, When,
+    Again, Anchor, Appended, ClientSession, Config, Delivery, DeviceState, DirectoryEntry, Edit, Entry, Fate, Flight,
+    Quarantined, Query, Record, Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats,
+    Traced, Verification, When,
 };
 use view::View;
 use writer::{Command, Lazy, Writer};

@@ -6,7 +6,7 @@ use super::error::Error;
 use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
 use super::view::View;
 use super::writer::Lazy;
-use super::{Journal, abandon, chain, devices, heal, ledger, people, state, trace};
+use super::{Journal, abandon, chain, devices, edit, heal, ledger, people, reader, state, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -39,6 +39,24 @@ impl Journal {
     ) -> Result<Vec<Seq>, Error> {
         self.flush().await?;
         self.browse(move |view| ledger::quarantined_where(view, &sink, reason, wanted)).await
+    }
+
+    /// These events as a sink gets them, ascending, with what happened to them there before; pruned ones are left out.
+    pub async fn read_for(&self, sink: SinkId, seqs: Vec<Seq>) -> Result<Vec<Record>, Error> {
+        Ok(self.read_with(move |view| reader::read_for(view, sink, &seqs)).await?.records)
+    }
+
+    /// Puts other values in the place of what would go out of quarantined events of a sink (target and JSON), and makes them
+    /// pending again; the events themselves stay. Answers how many.
+    pub async fn edit_quarantined(
+        &self,
+        sink: String,
+        seqs: Vec<Seq>,
+        fields: Vec<(String, String)>,
+        why: String,
+        who: String,
+    ) -> Result<u64, Error> {
+        self.write(move |tx| edit::edit(tx, &sink, &seqs, &fields, &why, &who)).await
     }
 
     /// What became of an event.

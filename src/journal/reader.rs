@@ -5,6 +5,7 @@
 use rusqlite::params;
 use tokio::sync::{mpsc, oneshot};
 
+use super::edit;
 use super::error::Error;
 use super::schema::db;
 use super::types::{Record, Seq, SinkId, SourceId};
@@ -124,14 +125,16 @@ pub(super) fn read_after(view: &mut View, sink: SinkId, after: Seq, most: usize,
 
 /// Events that a person released from quarantine, ascending.
 pub(super) fn held(view: &mut View, sink: SinkId, most: usize) -> Result<Found, Error> {
-    found(
+    let mut found = found(
         view,
         "SELECT e.seq, e.id, e.body FROM exception x JOIN event e ON e.seq = x.seq
          WHERE x.sink = ?1 AND x.state = 1 ORDER BY x.seq LIMIT ?2",
         params![sink.0, limit(most)],
         most,
         usize::MAX,
-    )
+    )?;
+    edit::attach(view.conn()?, sink, &mut found.records)?;
+    Ok(found)
 }
 
 /// Events whose corrections a sink still has to learn, ascending.
@@ -144,6 +147,13 @@ pub(super) fn corrections(view: &mut View, sink: SinkId, most: usize) -> Result<
         most,
         usize::MAX,
     )
+}
+
+/// These events as a sink gets them, ascending: with what happened to them there before.
+pub(super) fn read_for(view: &mut View, sink: SinkId, seqs: &[Seq]) -> Result<Found, Error> {
+    let mut found = read(view, seqs)?;
+    edit::attach(view.conn()?, sink, &mut found.records)?;
+    Ok(found)
 }
 
 /// These events, ascending; what was pruned or can't be read is left out.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use sha2::{Digest as _, Sha256};
 
 use super::body;
+use super::edit;
 use super::error::Error;
 use super::runs;
 use super::schema::{db, un};
@@ -113,6 +114,7 @@ fn erase(tx: &mut Tx<'_>, now: Now, before: i64) -> Result<u64, Error> {
         stub.execute(params![seq, id, digest, hash, day])?;
     }
     runs::prune(tx.conn, last)?;
+    edit::forget(tx.conn, last)?;
     // Boots none of whose rows are left, and their anchors.
     tx.conn
         .prepare_cached("DELETE FROM boot WHERE first_seq < (SELECT max(first_seq) FROM boot WHERE first_seq <= ?1)")?

@@ -112,6 +112,12 @@ const MIGRATIONS: &[&str] = &[
         source INTEGER NOT NULL, device_key TEXT NOT NULL, last_heard INTEGER NOT NULL, last_native_seq INTEGER,
         epoch INTEGER NOT NULL, gaps INTEGER NOT NULL, PRIMARY KEY(source, device_key)) STRICT, WITHOUT ROWID;
     ",
+    // 2: what a person puts in the place of what would go out; the event itself stays as it is.
+    "
+    CREATE TABLE edit(
+        sink INTEGER NOT NULL, seq INTEGER NOT NULL, fields TEXT NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL,
+        at INTEGER NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    ",
 ];
 
 /// Settings that a benchmark may change; everybody else uses the default.

@@ -282,7 +282,12 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
     let state = if sink.exceptions == 0 { None } else { exception(conn, sink.id, seq)? };
     match (state, settlement) {
         // A verdict on a released event.
-        (Some(HELD), Settlement::Quarantined { .. }) => put_exception(conn, sink, seq, settlement, tx.now.wall.0)?,
+        (Some(HELD), Settlement::Quarantined { reason, answer, attempts }) => {
+            // The tries before count, too: the next key of the event is made of their number.
+            let attempts = attempts.saturating_add(attempts_of(conn, sink.id, seq)?);
+            let again = Settlement::Quarantined { reason: reason.clone(), answer: answer.clone(), attempts };
+            put_exception(conn, sink, seq, &again, tx.now.wall.0)?;
+        }
         (Some(HELD), _) if seq <= sink.position => {
             delete_exception(conn, sink.id, seq)?;
             sink.exceptions -= 1;
@@ -339,6 +344,11 @@ const fn count(sink: &mut SinkRow, settlement: &Settlement) {
 fn exception(conn: &Connection, sink: u32, seq: u64) -> Result<Option<i64>, Error> {
     let mut find = conn.prepare_cached("SELECT state FROM exception WHERE sink = ?1 AND seq = ?2")?;
     Ok(find.query_row(params![sink, db(seq)], |row| row.get(0)).optional()?)
+}
+
+fn attempts_of(conn: &Connection, sink: u32, seq: u64) -> Result<u32, Error> {
+    let mut find = conn.prepare_cached("SELECT attempts FROM exception WHERE sink = ?1 AND seq = ?2")?;
+    Ok(find.query_row(params![sink, db(seq)], |row| row.get(0))?)
 }
 
 fn delete_exception(conn: &Connection, sink: u32, seq: u64) -> Result<(), Error> {

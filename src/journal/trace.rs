@@ -6,6 +6,7 @@
 use rusqlite::params;
 
 use super::body;
+use super::edit;
 use super::error::Error;
 use super::index;
 use super::runs;
@@ -76,7 +77,8 @@ fn record(view: &mut View, seq: u64) -> Result<Option<Record>, Error> {
 
 fn traced(view: &View, record: Record) -> Result<Traced, Error> {
     let fates = fates(view, record.seq.0)?;
-    Ok(Traced { record, fates })
+    let edits = edit::of(view.conn()?, record.seq.0)?;
+    Ok(Traced { record, fates, edits })
 }
 
 fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {

@@ -104,6 +104,17 @@ pub struct Record {
     pub event: Event,
     /// The gateway's clock was not right when this was heard and still isn't: the times may yet change.
     pub provisional: bool,
+    /// What happened to it at this sink before: only of an event that was released from quarantine.
+    pub again: Option<Box<Again>>,
+}
+
+/// An event that a sink refused goes out once more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Again {
+    /// Requests that carried it and were refused, altogether.
+    pub attempts: u32,
+    /// What a person had put in the place of what would go out: target and value, as JSON.
+    pub edits: Vec<(String, String)>,
 }
 
 /// Where a new sink starts.
@@ -322,6 +333,23 @@ pub struct Traced {
     pub record: Record,
     /// Each sink that is not removed, in order of registration.
     pub fates: Vec<(String, Fate)>,
+    /// What people changed of what goes out, by sink.
+    pub edits: Vec<Edit>,
+}
+
+/// What a person put in the place of what would go out of an event at one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The sink's name.
+    pub sink: String,
+    /// Targets and values, one JSON object.
+    pub fields: String,
+    /// Why.
+    pub why: String,
+    /// Who said so.
+    pub who: String,
+    /// When.
+    pub at: UtcMicros,
 }
 
 /// What became of an event at one sink.

@@ -137,7 +137,7 @@ impl View {
                 }
             }
         }
-        Ok(Record { seq: Seq(row.seq), event, provisional })
+        Ok(Record { seq: Seq(row.seq), event, provisional, again: None })
     }
 }
 

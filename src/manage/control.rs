@@ -2,7 +2,8 @@
 //!
 //! `GET /status` answers the object of [`super::status`]; `POST /quarantine/replay` takes `{"sink": NAME, "seqs": [N, …]}`
 //! (all of the sink's without `seqs`) and answers `{"released": N}`; `POST /quarantine/drop` takes `{"sink": NAME, "seqs":
-//! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`. Errors are `{"error": TEXT}` with a fitting status.
+//! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`; `POST /quarantine/edit` takes the same and `"fields":
+//! {TARGET: VALUE}` and answers `{"edited": N}`. Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
 //! anything without bound.
@@ -72,6 +73,7 @@ pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, s
         .route("/status", get(status))
         .route("/quarantine/replay", post(replay))
         .route("/quarantine/drop", post(give_up))
+        .route("/quarantine/edit", post(edit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state((gateway, journal));
     let served = axum::serve(listener::Bounded::new(listener), router).into_future();
@@ -120,6 +122,22 @@ async fn give_up(State((_, journal)): State<(Gateway, Journal)>, Json(request): 
     };
     match journal.drop_quarantined(sink, seqs, why, who).await {
         Ok(dropped) => Json(json!({ "dropped": dropped })).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn edit(State((_, journal)): State<(Gateway, Journal)>, Json(request): Json<Value>) -> Response {
+    let text = |key: &str| request[key].as_str().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+    let (Some(sink), Some(why), Some(who)) = (text("sink"), text("why"), text("who")) else {
+        let words = "say which sink, what, why and who: {\"sink\", \"seqs\", \"fields\", \"why\", \"who\"}";
+        return refusal(StatusCode::BAD_REQUEST, words);
+    };
+    let (Some(Some(seqs)), Some(fields)) = (seqs(&request["seqs"]), request["fields"].as_object()) else {
+        return refusal(StatusCode::BAD_REQUEST, "seqs must be a list of whole numbers, fields an object");
+    };
+    let fields = fields.iter().map(|(target, value)| (target.clone(), value.to_string())).collect();
+    match journal.edit_quarantined(sink, seqs, fields, why, who).await {
+        Ok(edited) => Json(json!({ "edited": edited })).into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -261,7 +261,7 @@ async fn maintenance_makes_coming_months_and_moves_rows_out_of_the_default_parti
         },
         central::maintain(&administrator)
     );
-    let made: Vec<_> = made.unwrap().into_iter().map(|m| (m.first.to_string(), m.moved)).collect();
+    let made: Vec<_> = made.unwrap().months.into_iter().map(|m| (m.first.to_string(), m.moved)).collect();
     assert_eq!((made.len(), &made[0].0[..]), (2, "2025-03-01"));
     assert!(made[0].1 >= 1200 && made[1].1 == 1, "{made:?}");
     assert_eq!(world.drained("far").await.delivered, 1000);
@@ -276,7 +276,23 @@ async fn maintenance_makes_coming_months_and_moves_rows_out_of_the_default_parti
     let state = central::state(&admin(&url)).await.unwrap();
     assert_eq!((&state["missing"], &state["default_rows"]), (&json!([]), &json!(2)));
     // Nothing is left to do, and on the command line neither.
-    assert_eq!(central::maintain(&admin(&url)).await.unwrap(), []);
+    assert_eq!(central::maintain(&admin(&url)).await.unwrap(), central::Maintained::default());
+    // Of the points of a chain those of the last days stay, and the last one of each day before.
+    server.psql(
+        "INSERT INTO portero.anchor SELECT 't', g, 'j', n, 'h', now() - n * interval '6 hours' \
+         FROM generate_series(1, 80) n, (VALUES ('a'), ('b')) v (g)",
+    );
+    let points = "SELECT count(*) || ' ' || count(*) FILTER (WHERE seen_at > now() - interval '7 days') || ' ' \
+         || count(DISTINCT gateway_id || date_trunc('day', seen_at)) FROM portero.anchor";
+    let (before, days) =
+        server.psql(points).split_once(' ').map(|(all, rest)| (all.to_owned(), rest.to_owned())).unwrap();
+    let thinned = central::maintain(&admin(&url)).await.unwrap();
+    let after = server.psql(points);
+    assert_eq!(before, "160");
+    assert!(after.ends_with(&days) && thinned.anchors > 70, "{after} {thinned:?}");
+    let left: u64 = after.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(left + thinned.anchors, 160);
+    assert_eq!(central::maintain(&admin(&url)).await.unwrap(), central::Maintained::default());
     let done = std::thread::spawn(move || portero_central(&["maintain", "--url", &url, "--tls", "disable"]).unwrap());
     assert_eq!(done.join().unwrap(), Exit::Done);
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use portero::deliver::{Batch, Mapped, Outcome, Sink};
+use portero::journal::Record;
+
 use crate::rigs::Rig;
 use crate::support::{DEADLINE, eventually_async};
 use crate::world::World;
@@ -44,6 +47,48 @@ pub async fn i3_a_lost_answer_to_every_batch_doubles_nothing<R: Rig>() {
     }
     assert!(relay.sends() >= 10, "{} sends", relay.sends());
     assert_once(&rig, &ids);
+}
+
+pub async fn i3_the_whole_journal_replayed_three_times_with_every_answer_lost_doubles_nothing<R: Rig>() {
+    let (world, rig) = (World::new().await, R::start().await);
+    rig.lose_answers();
+    let ids = world.punches(250).await;
+    for name in ["far", "again", "once more"] {
+        let relay = world.relay(Renamed(rig.sink(), name)).await;
+        let stats = world.drained(name).await;
+        assert_eq!((stats.delivered, stats.quarantined), (250, 0), "{name}");
+        assert_once(&rig, &ids);
+        relay.stop().await;
+    }
+}
+
+/// The same destination as a sink that the journal does not know yet: it gets everything from the beginning.
+struct Renamed<S>(S, &'static str);
+
+impl<S: Sink> Sink for Renamed<S> {
+    fn name(&self) -> &str {
+        self.1
+    }
+
+    fn limits(&self) -> (usize, usize) {
+        self.0.limits()
+    }
+
+    fn map(&self, records: &[Record], corrections: bool) -> Mapped {
+        self.0.map(records, corrections)
+    }
+
+    fn fit(&self, records: &[Record], corrections: bool) -> usize {
+        self.0.fit(records, corrections)
+    }
+
+    fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send {
+        self.0.send(batch)
+    }
+
+    fn revision(&self) -> Option<String> {
+        self.0.revision()
+    }
 }
 
 pub async fn i9_one_poisoned_event_in_500_is_quarantined_and_499_arrive_with_bounded_requests<R: Rig>() {

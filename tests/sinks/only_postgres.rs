@@ -142,16 +142,17 @@ async fn the_schema_may_be_applied_again_also_over_rows_and_missing_months() {
         central::apply(&central.server.url(), None, TlsMode::Disable, None, clock(), &script).await.unwrap();
     };
     apply().await;
-    // Rows of a month that has no partition yet stay in the default partition, with a warning.
+    // Rows of a month that has no partition yet wait in the default partition, and move when it is made.
     let month = central.server.psql("SELECT tableoid::regclass FROM portero.event");
     central.server.psql(&format!("CREATE TABLE kept AS SELECT * FROM portero.event; DROP TABLE {month}"));
     central.server.psql("INSERT INTO portero.event SELECT * FROM kept");
     assert_eq!(central.server.psql("SELECT tableoid::regclass FROM portero.event"), "portero.event_default");
     apply().await;
     assert_eq!(central.received().len(), 1);
+    assert_eq!(central.server.psql("SELECT tableoid::regclass FROM portero.event"), month);
     let partitions =
         central.server.psql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'portero.event'::regclass");
-    assert!(partitions.parse::<u32>().unwrap() == 14, "{partitions}");
+    assert!(partitions.parse::<u32>().unwrap() == 15, "{partitions}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -295,7 +295,7 @@ pub async fn flight(world: &World, sink: &str) -> Option<Flight> {
 
 /// An event as a relay would hand it to a sink.
 pub fn record(seq: u64, event: Event) -> Record {
-    Record { seq: Seq(seq), event, provisional: false }
+    Record { seq: Seq(seq), event, provisional: false, again: None }
 }
 
 /// Sends a batch straight to a sink, mapped as a relay would.

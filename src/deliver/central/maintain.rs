@@ -1,7 +1,7 @@
 //! Keeps the partitions: makes those of the months to come, and moves rows out of the default partition into partitions of
-//! their months.
+//! their months; thins the points of the gateways' chains.
 //!
-//! Must not: drop a partition or a row, or keep gateways waiting: one month is one transaction that gives up when it does not
+//! Must not: drop a partition or a row of an event, or keep gateways waiting: one month is one transaction that gives up when it does not
 //! get its lock at once, and is tried again.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
-use super::{Admin, MONTHS_AHEAD, refused};
+use super::{Admin, refused};
 use crate::clock::Zone;
 use crate::deliver::Error;
 
@@ -40,17 +40,35 @@ const ASTRAY: &str = "SELECT DISTINCT portero.id_month(event_id) AS month FROM p
      AND event_id < portero.lowest_id(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '13 months') \
      ORDER BY month DESC";
 
-/// Makes what is missing; answers what was made.
-pub async fn maintain(admin: &Admin<'_>) -> Result<Vec<Month>, Error> {
+/// What one run did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Maintained {
+    /// Partitions that were made.
+    pub months: Vec<Month>,
+    /// Points of gateways' chains that went.
+    pub anchors: u64,
+}
+
+/// A gateway leaves a point of its chain a minute: after a week the last one of each day is proof enough.
+const THIN: &str = "WITH old AS (
+        SELECT tenant, gateway_id, journal_id, seq, head, row_number() OVER (
+            PARTITION BY tenant, gateway_id, journal_id, date_trunc('day', seen_at) ORDER BY seq DESC, seen_at DESC) AS nth
+        FROM portero.anchor WHERE seen_at < now() - interval '7 days'
+    ), gone AS (
+        DELETE FROM portero.anchor a USING old o
+        WHERE o.nth > 1 AND (a.tenant, a.gateway_id, a.journal_id, a.seq, a.head)
+            = (o.tenant, o.gateway_id, o.journal_id, o.seq, o.head)
+        RETURNING 1
+    ) SELECT count(*) FROM gone";
+
+/// Makes what is missing, thins what is plenty; answers what was done.
+pub async fn maintain(admin: &Admin<'_>) -> Result<Maintained, Error> {
     let today = Zone::utc().local(admin.clock.now().wall).map_or(Date::constant(2026, 1, 1), |local| local.date());
     let link = admin.connect().await?;
     let rows = link.client.simple_query(ASTRAY).await.map_err(|error| incomplete(&error))?;
     let mut months: Vec<Date> = rows.iter().filter_map(first_column).filter_map(|text| text.parse().ok()).collect();
     months.truncate(MOST_MONTHS);
-    for offset in -1..=MONTHS_AHEAD {
-        let span = jiff::Span::new().try_months(offset).ok();
-        months.extend(span.and_then(|span| today.first_of_month().checked_add(span).ok()));
-    }
+    months.extend(super::months(today));
     months.sort_unstable();
     months.dedup();
     let mut made = Vec::new();
@@ -59,7 +77,9 @@ pub async fn maintain(admin: &Admin<'_>) -> Result<Vec<Month>, Error> {
             made.push(Month { first, moved });
         }
     }
-    Ok(made)
+    let thinned = link.client.simple_query(THIN).await.map_err(|error| incomplete(&error))?;
+    let anchors = thinned.iter().find_map(first_column).and_then(|count| count.parse().ok()).unwrap_or(0);
+    Ok(Maintained { months: made, anchors })
 }
 
 /// One month; `None` if it was there.

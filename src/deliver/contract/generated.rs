@@ -42,7 +42,7 @@ pub fn events(sources: &[Arc<Source>], now: Now) -> Vec<Record> {
             if rich {
                 all_fields(&mut event, n);
             }
-            records.push(Record { seq: Seq(FIRST + n as u64), event, provisional: false });
+            records.push(Record { seq: Seq(FIRST + n as u64), event, provisional: false, again: None });
         }
     }
     records

@@ -71,6 +71,9 @@ impl Compiled {
         subject: Subject<'e>,
         templates: &Templates,
     ) -> Result<Option<Out<'e>>, Unmappable> {
+        if let Some(json) = subject.edited(&self.target) {
+            return Ok(edited(json));
+        }
         let rule = &self.rule;
         let fail = |what: &str| Unmappable::new(&self.target, rule, what);
         if !rule.when.iter().all(|(source, words)| holds(*source, words, subject)) {
@@ -155,6 +158,15 @@ impl Compiled {
             }
             _ => "the value is not in its map, and there is no default".to_owned(),
         }
+    }
+}
+
+/// What a person put there; `null` leaves the target out.
+fn edited(json: &str) -> Option<Out<'_>> {
+    match serde_json::from_str(json) {
+        Ok(serde_json::Value::Null) => None,
+        Ok(serde_json::Value::String(text)) => Some(Out::Text(text.into())),
+        _ => Some(Out::Bare(json.into())),
     }
 }
 

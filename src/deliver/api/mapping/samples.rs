@@ -22,7 +22,7 @@ pub(in crate::deliver::api) fn now(seconds_later: i64) -> Now {
 }
 
 pub(in crate::deliver::api) fn record(seq: u64, event: Event) -> Record {
-    Record { seq: Seq(seq), event, provisional: false }
+    Record { seq: Seq(seq), event, provisional: false, again: None }
 }
 
 /// A punch as a terminal of a yard sends it.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::event::vocabulary as words;
 use crate::event::{Event, Methods, UtcMicros, json};
+use crate::journal::Record;
 
 /// An event or a correction, as it is about to be mapped.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +20,22 @@ pub struct Subject<'e> {
     pub event: &'e Event,
     /// It is sent as the correction of an earlier one: its `kind` is then `correction`.
     pub correction: bool,
+    /// What a person put in the place of what would go out: target and JSON.
+    pub edits: &'e [(String, String)],
 }
 
-impl Subject<'_> {
+impl<'e> Subject<'e> {
+    /// An event, or a correction, as the journal gives it to a sink.
+    pub fn of(record: &'e Record, correction: bool) -> Self {
+        let edits = record.again.as_ref().map_or(&[][..], |again| &again.edits);
+        Self { event: &record.event, correction, edits }
+    }
+
+    /// What a person put at a target.
+    pub fn edited(self, target: &str) -> Option<&'e str> {
+        self.edits.iter().find(|(edited, _)| edited == target).map(|(_, json)| json.as_str())
+    }
+
     /// The JSON that the plain sink sends.
     pub fn json(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
@@ -31,6 +45,26 @@ impl Subject<'_> {
             json::write(self.event, &mut out);
         }
         out
+    }
+
+    /// The same as it goes out, with what a person put in its place; a path of keys that leads nowhere yet is made.
+    pub fn sent_json(self) -> Vec<u8> {
+        let json = self.json();
+        if self.edits.is_empty() {
+            return json;
+        }
+        let mut tree: Value = serde_json::from_slice(&json).unwrap_or_default();
+        for (target, value) in self.edits {
+            let mut place = &mut tree;
+            for key in target.split('.') {
+                if !place.is_object() {
+                    *place = Value::Object(serde_json::Map::new());
+                }
+                place = &mut place[key];
+            }
+            *place = serde_json::from_str(value).unwrap_or_default();
+        }
+        serde_json::to_vec(&tree).unwrap_or_default()
     }
 
     /// The same as a tree, with the virtual places filled in.
@@ -181,7 +215,7 @@ fn method(methods: Methods, nth: usize) -> Option<Found<'static>> {
 /// A list or an object, cut out of the event's JSON: rarely asked for, so not worth a second writer. A number in it has its
 /// first 15 digits right.
 fn part<'e>(event: &'e Event, pointer: &str) -> Option<Found<'e>> {
-    let tree = Subject { event, correction: false }.tree();
+    let tree = Subject { event, correction: false, edits: &[] }.tree();
     tree.pointer(pointer).and_then(|value| serde_json::to_vec(value).ok()).map(Found::Json)
 }
 

@@ -119,7 +119,7 @@ impl Mapper {
         let measured = records.len().saturating_mul(ROOMY) > self.max_bytes;
         let (mut first, mut people, mut item, mut bytes) = (None, HashSet::new(), Vec::new(), 0);
         for (index, record) in records.iter().enumerate() {
-            let subject = Subject { event: &record.event, correction: corrections };
+            let subject = Subject::of(record, corrections);
             if self.late.is_some() || self.route.varies {
                 let Ok(route) = self.route(subject, now) else { return index.max(1) };
                 if *first.get_or_insert_with(|| route.clone()) != route {
@@ -160,7 +160,7 @@ impl Mapper {
             return Err(Refusal::NotApplicable);
         }
         let failed = |index: usize| move |unmappable: Unmappable| Refusal::Unmappable { index, reason: unmappable.0 };
-        let Some(leading) = records.first().map(|record| subject_of(record, corrections)) else {
+        let Some(leading) = records.first().map(|record| Subject::of(record, corrections)) else {
             return Err(Refusal::NotApplicable);
         };
         if let Some((Late { max_age, then: Then::Reject }, _)) = &self.late
@@ -191,7 +191,7 @@ impl Mapper {
                     self.frame.next(&mut outgoing.body);
                 }
                 let start = outgoing.body.len();
-                self.write(subject_of(record, corrections), &mut outgoing.body).map_err(failed(index))?;
+                self.write(Subject::of(record, corrections), &mut outgoing.body).map_err(failed(index))?;
                 outgoing.sent.push(Sent::Within(start..outgoing.body.len()));
             }
             self.frame.close(&mut outgoing.body);
@@ -225,7 +225,7 @@ impl Mapper {
         }
         match self.chosen(subject.correction) {
             Some(item) => item.write(subject, out)?,
-            None => out.extend_from_slice(&subject.json()),
+            None => out.extend_from_slice(&subject.sent_json()),
         }
         if cloud {
             out.push(b'}');
@@ -239,10 +239,6 @@ impl Mapper {
             _ => self.route.of(subject),
         }
     }
-}
-
-const fn subject_of(record: &Record, correction: bool) -> Subject<'_> {
-    Subject { event: &record.event, correction }
 }
 
 /// A clock that isn't right calls nothing late.
