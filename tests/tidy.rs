@@ -106,6 +106,8 @@ const FENCES: &[Fence] = &[
     fence("tokio_postgres_rustls", &["deliver"], "PostgreSQL is a sink"),
     fence("postgres_protocol", &["deliver"], "PostgreSQL is a sink"),
     fence("reqwest", &["deliver", "simulate", "manage"], "HTTP goes out from sinks, simulators and management"),
+    fence("jsonschema", &["deliver::contract"], "a tool for the desk: the gateway never judges by a schema"),
+    fence("saphyr_parser", &["deliver::contract"], "YAML is read where a vendor's document is, and nowhere else"),
     fence("axum", &["manage"], "HTTP comes in at management alone"),
     fence("sd_notify", &["manage"], "systemd belongs to management"),
     fence("clap", &["cli", "main"], "arguments are resolved in the command line"),

@@ -86,7 +86,7 @@ enum Command {
     Journal(ledger::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
-    /// Show what a sink would send for stored events
+    /// Show what a sink would send for stored events, or check it against the vendor's contract
     Mapping(mapping::Args),
     /// Show what a terminal's bytes mean, one event as JSON a line
     Decode(decode::Args),
@@ -167,7 +167,7 @@ pub(crate) fn problem_lines(problems: &Problems, carets: bool) -> String {
     lines.join("\n")
 }
 
-/// How the process ends (`sysexits.h` for 69, 74 and 78).
+/// How the process ends (`sysexits.h` for 65, 69, 74 and 78).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -177,6 +177,8 @@ pub enum Exit {
     No = 1,
     /// Wrong usage.
     Usage = 2,
+    /// `EX_DATAERR`: a document that was given can't be understood.
+    Data = 65,
     /// `EX_UNAVAILABLE`: a needed service or feature is not available.
     Unavailable = 69,
     /// `EX_IOERR`: input or output failed.

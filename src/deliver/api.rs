@@ -15,7 +15,7 @@ pub mod preview;
 
 pub mod request;
 
-mod rules;
+pub(super) mod rules;
 
 pub mod template;
 

@@ -128,6 +128,35 @@ impl Auth {
             }
         }
     }
+
+    /// Where else it stands on a request.
+    pub fn beside(&self) -> Beside<'_> {
+        const fn of(place: &Placement) -> Beside<'_> {
+            match place {
+                Placement::Query { name } => Beside::Query(name.as_str()),
+                Placement::Body { pointer } => Beside::Body(pointer.as_str()),
+                Placement::Header { .. } | Placement::Cookie { .. } => Beside::No,
+            }
+        }
+        match self {
+            Self::Query { name, .. } => Beside::Query(name),
+            Self::Body { pointer, .. } => Beside::Body(pointer),
+            Self::Login(login) => of(&login.place),
+            Self::OAuth2(oauth2) => of(&oauth2.place),
+            _ => Beside::No,
+        }
+    }
+}
+
+/// Where a credential stands that is in no header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside<'a> {
+    /// Nowhere.
+    No,
+    /// A parameter of the query.
+    Query(&'a str),
+    /// A JSON pointer into the body, or the field's name in a form.
+    Body(&'a str),
 }
 
 /// A text, or a secret with a text before it.

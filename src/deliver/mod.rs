@@ -13,6 +13,9 @@ pub mod central;
 
 mod complaint;
 
+#[cfg(feature = "contract")]
+pub mod contract;
+
 pub mod directory;
 
 mod exchange;

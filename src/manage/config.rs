@@ -18,6 +18,7 @@ mod fields;
 mod filters;
 mod load;
 mod mapping;
+mod places;
 mod plain;
 mod presets;
 mod problem;
@@ -34,6 +35,7 @@ mod tree;
 use std::path::PathBuf;
 
 pub use load::{Loaded, Options, load, load_text};
+pub use places::{Places, Spot};
 pub use problem::{Problem, Problems};
 pub use secrets::Secrets;
 

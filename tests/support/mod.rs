@@ -9,6 +9,7 @@
 pub mod gateway;
 pub mod mosquitto;
 pub mod postgres;
+pub mod prism;
 pub mod process;
 pub mod pty;
 pub mod vendor;
@@ -18,6 +19,7 @@ pub mod web;
 pub use gateway::Gateway;
 pub use mosquitto::{Mosquitto, MosquittoOptions};
 pub use postgres::Postgres;
+pub use prism::Prism;
 pub use process::Process;
 pub use pty::Pty;
 pub use vendor::{Behaviour, Oracle, Reply, Request, VendorApi};

@@ -72,6 +72,8 @@ fn a_crate_outside_its_fence_is_found() {
         ("src/deliver/relay.rs", "use jiff::{Timestamp, Zoned};"),
         ("src/deliver/relay.rs", "use jiff::Timestamp;\nfn f() { Timestamp::now(); }"),
         ("src/gateway.rs", "fn f() { std::process::exit(1) }"),
+        ("src/deliver/api/preview.rs", "use jsonschema::Validator;"),
+        ("src/deliver/contracts.rs", "use saphyr_parser::Parser;"),
     ] {
         assert!(!fences(path, bad).is_empty(), "let pass in {path}: {bad}");
     }
@@ -81,6 +83,7 @@ fn a_crate_outside_its_fence_is_found() {
         ("src/terminal/mqtt.rs", "use tokio::time::Instant;"),
         ("src/deliver/relay.rs", "use jiff::civil::DateTime;"),
         ("src/deliver/relay.rs", "use std::time::Duration;"),
+        ("src/deliver/contract/schema.rs", "use jsonschema::Validator;"),
         ("examples/demo.rs", "use axum::Router;"),
         ("tests/sinks.rs", "use tokio_postgres::NoTls;"),
     ] {

@@ -34,6 +34,12 @@ impl Source {
         Some(first.strip_suffix(".rs").unwrap_or(first))
     }
 
+    /// Whether it belongs to a module of the library or to one inside of it: `deliver`, `deliver::contract`.
+    fn is_in(&self, module: &str) -> bool {
+        let folder = format!("src/{}", module.replace("::", "/"));
+        self.path.strip_prefix(&folder).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    }
+
     /// How many `super` lead from here to the root of the crate.
     fn depth(&self) -> usize {
         let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
@@ -85,7 +91,7 @@ pub(crate) fn fences(source: &Source, table: &[Fence]) -> Vec<String> {
     let Some(module) = source.module() else { return Vec::new() };
     let mut problems = Vec::new();
     for named in paths(&source.product) {
-        for fence in table.iter().filter(|f| !f.only.contains(&module)) {
+        for fence in table.iter().filter(|f| !f.only.iter().any(|inside| source.is_in(inside))) {
             if reaches(&named, fence.path) {
                 let at = format!("{}:{}", source.path, named.line);
                 problems.push(format!("{at}: {module} names {}: {}", fence.path, fence.reason));

@@ -88,6 +88,16 @@ impl Rule {
         }
     }
 
+    /// The same as they go out: cut, and of the type that `as` asks for; what can't be made one is left out.
+    pub fn outgoing(&self) -> Vec<serde_json::Value> {
+        self.values().into_iter().flatten().filter_map(|value| evaluate::outgoing(self, value)).collect()
+    }
+
+    /// What becomes of a text before it is looked up in `map`; `None` where it can't be worked.
+    pub fn worked(&self, text: &str) -> Option<String> {
+        evaluate::worked_text(&self.text, text)
+    }
+
     /// Whether a value of `map` or `default` can be made the type that `as` asks for.
     pub fn fits_type(&self, value: &Scalar) -> bool {
         evaluate::typed(self.as_type, evaluate::scalar(value)).is_ok()

@@ -3,6 +3,8 @@
 //! Must not: send anything, read a secret, or show one that stands in an address.
 
 use super::Api;
+use super::auth::Beside;
+use crate::deliver::exchange::percent_encoded;
 use crate::deliver::{Mapped, Sink as _};
 use crate::journal::{Record, Seq};
 
@@ -41,13 +43,22 @@ pub struct Request {
 impl Api {
     /// The requests for these events, in the order in which they would be sent.
     pub fn preview(&self, records: &[Record]) -> Vec<Preview> {
+        self.preview_as(records, false)
+    }
+
+    /// The same for events that are corrections of earlier ones.
+    pub fn preview_corrections(&self, records: &[Record]) -> Vec<Preview> {
+        self.preview_as(records, true)
+    }
+
+    fn preview_as(&self, records: &[Record], corrections: bool) -> Vec<Preview> {
         let mut shown = Vec::new();
         let mut rest = records;
         while !rest.is_empty() {
             let window = &rest[..rest.len().min(self.rows)];
-            let mut fit = self.fit(window, false).clamp(1, window.len());
+            let mut fit = self.fit(window, corrections).clamp(1, window.len());
             loop {
-                match self.map(&window[..fit], false) {
+                match self.map(&window[..fit], corrections) {
                     Mapped::Flight { key, body, .. } => {
                         shown.push(Preview::Request(self.shown(&window[..fit], &key, &body)));
                         break;
@@ -74,9 +85,14 @@ impl Api {
             headers.push(("content-type".to_owned(), outgoing.content_type.clone()));
         }
         headers.extend(self.config.headers.iter().chain(&outgoing.headers).cloned());
+        let mut url = outgoing.address(&self.url).map(|url| without_secrets(url.as_str())).unwrap_or_default();
+        if let Beside::Query(name) = self.config.auth.beside() {
+            let mark = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{mark}{}=***", percent_encoded(name)));
+        }
         Request {
             seqs: records.iter().map(|record| record.seq).collect(),
-            url: outgoing.address(&self.url).map(|url| without_secrets(url.as_str())).unwrap_or_default(),
+            url,
             method: outgoing.method,
             headers,
             body: outgoing.body,

@@ -18,21 +18,46 @@ pub(super) use super::exchange::{http_date, wish};
 use crate::deliver::{Outcome, Verdict, answer};
 use crate::event::UtcMicros;
 
+/// What a status means where no rule says anything of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::deliver) enum Class {
+    /// Delivered, if the body is one of a success.
+    Success,
+    /// Some event in it is unacceptable.
+    Refused,
+    /// Our fault.
+    Blocked,
+    /// The sink's fault.
+    Retry,
+}
+
+/// The rows of the table.
+pub(in crate::deliver) const fn class(status: u16) -> Class {
+    match status {
+        200..=299 => Class::Success,
+        400 | 413 | 422 => Class::Refused,
+        401 | 403 | 404 | 405 => Class::Blocked,
+        _ => Class::Retry,
+    }
+}
+
 /// Judges an answer. `now` stands in for an absent `Date` header, `secrets` are masked where the answer echoes it.
 pub(super) fn judge(reply: &Answer, now: UtcMicros, secrets: &[&str]) -> Outcome {
     let status = reply.status;
     let blocked = |what: &str| Outcome::Blocked { reason: format!("the server answered {status}: {what}") };
-    match status {
-        200..=299 => success(reply),
-        400 | 413 | 422 => Outcome::Refused {
+    match class(status) {
+        Class::Success => success(reply),
+        Class::Refused => Outcome::Refused {
             reason: format!("http {status}"),
             answer: answer::keep(&String::from_utf8_lossy(&reply.body), secrets),
         },
-        401 => blocked("it does not accept the credential; renew the one that the sink's auth names"),
-        403 => blocked("the credential has no right to send here; have the right granted"),
-        404 => blocked("there is nothing at this address; check the sink's url"),
-        405 => blocked("it does not take this method; check the sink's method and url"),
-        _ => {
+        Class::Blocked => blocked(match status {
+            401 => "it does not accept the credential; renew the one that the sink's auth names",
+            403 => "the credential has no right to send here; have the right granted",
+            404 => "there is nothing at this address; check the sink's url",
+            _ => "it does not take this method; check the sink's method and url",
+        }),
+        Class::Retry => {
             let what = if (300..400).contains(&status) { " (a redirect; give the final address in url)" } else { "" };
             Outcome::Retry { reason: format!("the server answered {status}{what}"), after: wish(reply, now) }
         }

@@ -96,7 +96,7 @@ fn is_rule(table: &Table) -> bool {
 }
 
 /// `a.b` is two keys, `a\.b` is one.
-fn split(key: &str) -> Option<Vec<String>> {
+pub(super) fn split(key: &str) -> Option<Vec<String>> {
     let (mut keys, mut current) = (Vec::new(), String::new());
     let mut chars = key.chars().peekable();
     while let Some(c) = chars.next() {

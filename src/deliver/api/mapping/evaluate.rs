@@ -188,6 +188,25 @@ pub(super) fn scalar(value: &Scalar) -> Out<'_> {
     }
 }
 
+/// A value of a rule's own as it goes out.
+pub(super) fn outgoing(rule: &Rule, value: &Scalar) -> Option<serde_json::Value> {
+    let out = match (rule.max_chars, scalar(value)) {
+        // A constant goes as it is.
+        (_, out) if matches!(rule.origin, Origin::Constant(_)) => out,
+        (Some(most), Out::Text(text)) => typed(rule.as_type, Out::Text(cut(text, most))).ok()?,
+        (_, out) => typed(rule.as_type, out).ok()?,
+    };
+    match out {
+        Out::Text(text) => Some(text.into()),
+        Out::Bare(json) => serde_json::from_str(&json).ok(),
+    }
+}
+
+/// What a rule makes of a text before the text is looked up.
+pub(super) fn worked_text(work: &Text, text: &str) -> Option<String> {
+    worked(work, Out::Text(text.into())).ok().map(|out| out.as_text().to_owned())
+}
+
 /// An instant in a format; everything finer is cut off, towards the past.
 fn written(at: UtcMicros, format: &Format, zone: &Zone, name: &str) -> Option<Out<'static>> {
     let number = |number: i64| Out::Bare(number.to_string().into());
