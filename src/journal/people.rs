@@ -18,20 +18,18 @@ pub(super) fn list(view: &View) -> Result<Vec<DirectoryEntry>, Error> {
     Ok(people)
 }
 
-/// Only what differs is written: a directory of thousands changes by a few people a day.
-pub(super) fn keep(tx: &Tx<'_>, people: &[DirectoryEntry]) -> Result<(), Error> {
-    tx.conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS fetched(key TEXT PRIMARY KEY); DELETE FROM fetched")?;
-    let mut fetched = tx.conn.prepare_cached("INSERT OR IGNORE INTO fetched(key) VALUES (?1)")?;
-    let mut put = tx.conn.prepare_cached(
+/// Puts some in, in place of those under the same keys, and forgets others.
+pub(super) fn change(tx: &Tx<'_>, put: &[DirectoryEntry], gone: &[String]) -> Result<(), Error> {
+    let mut insert = tx.conn.prepare_cached(
         "INSERT INTO person(key, external_id, name) VALUES (?1, ?2, ?3) ON CONFLICT(key) DO UPDATE
-         SET external_id = excluded.external_id, name = excluded.name
-         WHERE external_id <> excluded.external_id OR name IS NOT excluded.name",
+         SET external_id = excluded.external_id, name = excluded.name",
     )?;
-    for person in people {
-        fetched.execute([&person.key])?;
-        put.execute(params![person.key, person.external_id, person.name])?;
+    for person in put {
+        insert.execute(params![person.key, person.external_id, person.name])?;
     }
-    tx.conn.execute("DELETE FROM person WHERE key NOT IN (SELECT key FROM fetched)", [])?;
-    tx.conn.execute_batch("DELETE FROM fetched")?;
+    let mut delete = tx.conn.prepare_cached("DELETE FROM person WHERE key = ?1")?;
+    for key in gone {
+        delete.execute([key])?;
+    }
     Ok(())
 }

@@ -127,9 +127,9 @@ impl Journal {
         self.read_with(|view| people::list(view)).await
     }
 
-    /// Keeps the worker directory, in place of the one before.
-    pub async fn keep_people(&self, people: Vec<DirectoryEntry>) -> Result<(), Error> {
-        self.write(move |tx| people::keep(tx, &people)).await
+    /// Changes the worker directory. Few at once: events wait for their turn meanwhile.
+    pub async fn change_people(&self, put: Vec<DirectoryEntry>, gone: Vec<String>) -> Result<(), Error> {
+        self.write(move |tx| people::change(tx, &put, &gone)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

@@ -1,7 +1,7 @@
 //! People from a query of a real PostgreSQL.
 
 use crate::desk::Desk;
-use crate::support::Postgres;
+use crate::support::{DEADLINE, Postgres, eventually_async};
 
 fn source(server: &Postgres, query: &str, more: &str) -> String {
     format!(
@@ -25,6 +25,19 @@ async fn people_are_read_from_a_query_and_what_goes_wrong_leaves_the_old_ones() 
     let kept = desk.kept().await;
     assert!(kept.contains(&("p:7".to_owned(), "00000000-0000-0000-0000-000000000007".to_owned())), "{kept:?}");
     assert!(kept.contains(&("c:c8".to_owned(), "00000000-0000-0000-0000-000000000008".to_owned())), "{kept:?}");
+    // Only who differs is written: one is another one now, one is gone, one is new.
+    server.psql(
+        "UPDATE people SET id = '00000000-0000-0000-0000-00000000ffff' WHERE pin = 7; DELETE FROM people WHERE pin = 8;
+         INSERT INTO people VALUES (5000, 'c5000', '00000000-0000-0000-0000-000000005000')",
+    );
+    eventually_async("the change is on disk", DEADLINE, || async {
+        let kept = desk.kept().await;
+        let id = |key: &str| kept.iter().find(|(known, _)| known == key).map(|(_, id)| id[32..].to_owned());
+        (id("p:7"), id("p:8"), id("c:c8"), id("c:c5000"), kept.len())
+            == (Some("ffff".to_owned()), None, None, Some("5000".to_owned()), 1500)
+    })
+    .await;
+    let kept = desk.kept().await;
     server.psql("DELETE FROM people WHERE pin > 100");
     desk.complains("people where 1500 are known").await;
     assert_eq!(desk.kept().await, kept);
@@ -36,7 +49,7 @@ async fn people_are_read_from_a_query_and_what_goes_wrong_leaves_the_old_ones() 
         "INSERT INTO people SELECT n, NULL, ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid
                  FROM generate_series(101, 1600) n",
     );
-    desk.knows(1650).await;
+    desk.knows(1648).await;
     desk.close().await;
 
     for (query, more, words) in [

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::people::Breath;
 use super::{Config, Directory, Error, Fetcher, keys};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -21,6 +22,9 @@ const RELEASE: Duration = Duration::from_secs(60);
 
 /// A source that fails is asked again after this time at the latest, or after `refresh`.
 const SLOWEST: Duration = Duration::from_secs(300);
+
+/// So many people are written at once: some milliseconds of the journal's time.
+const AT_ONCE: usize = 1000;
 
 /// What a directory needs besides its source.
 #[derive(Clone)]
@@ -53,17 +57,16 @@ pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown
         if tick >= due {
             due = tick + config.refresh;
             let taken = tokio::select! {
-                taken = take(&mut source, &config, &context) => taken,
+                taken = take(&mut source, &config, &context, &mut learned) => taken,
                 () = shutdown.cancelled() => return,
             };
             match taken {
-                Ok(new) => {
+                Ok(changed) => {
                     backoff.reset();
-                    if new.is_some() {
+                    if changed {
                         source.settle();
                         refusal = None;
                     }
-                    learned.extend(new.unwrap_or_default());
                     match &refusal {
                         Some(refusal) => complain(&context.directory, refusal),
                         None => {
@@ -117,24 +120,66 @@ enum Failed {
     Journal(#[from] journal::Error),
 }
 
-/// Reads the source, keeps it, takes it over. Answers whom it is that we did not know; `None` if nothing has changed.
-async fn take(source: &mut Fetcher, config: &Config, context: &Context) -> Result<Option<HashSet<String>>, Failed> {
-    let Some(people) = source.fetch().await? else { return Ok(None) };
+/// Reads the source, keeps it, takes it over; adds to `learned` whom we did not know. False if nothing has changed.
+async fn take(
+    source: &mut Fetcher,
+    config: &Config,
+    context: &Context,
+    learned: &mut HashSet<String>,
+) -> Result<bool, Failed> {
+    let Some(people) = source.fetch().await? else { return Ok(false) };
     check(context.directory.len(), people.len(), config.max_shrink_percent)?;
     let count = people.len();
-    let learned = keep(people, &context.directory, &context.journal).await?;
-    tracing::info!(count, "worker directory refreshed");
-    Ok(Some(learned))
+    let before = context.directory.health();
+    // A database is read each time, and mostly says what it said before.
+    if keep(&people, context, learned).await? || before.error.is_some() || before.refreshed.is_none() {
+        tracing::info!(count, "worker directory refreshed");
+    }
+    Ok(true)
 }
 
+/// On disk first: who is known once stays known after a crash. Only what differs is written (a directory of thousands
+/// changes by a few people a day), new people before others are forgotten, and in steps, between which events go. False if
+/// nothing differs.
 async fn keep(
-    people: Vec<DirectoryEntry>,
-    directory: &Directory,
-    journal: &Journal,
-) -> Result<HashSet<String>, journal::Error> {
-    // On disk first: who is known once stays known after a crash.
-    journal.keep_people(people.clone()).await?;
-    Ok(directory.replace(&people).await)
+    people: &[DirectoryEntry],
+    context: &Context,
+    learned: &mut HashSet<String>,
+) -> Result<bool, journal::Error> {
+    let Context { directory, journal, .. } = context;
+    let (known, mut breath) = (directory.known(), Breath::default());
+    let (mut put, mut gone, mut there) = (Vec::new(), Vec::new(), HashSet::with_capacity(people.len()));
+    for person in people {
+        if known.get(&person.key) != Some(person) {
+            put.push(person.clone());
+        }
+        there.insert(person.key.as_str());
+        breath.after(person.key.len()).await;
+    }
+    for key in known.keys() {
+        if !there.contains(key.as_str()) {
+            gone.push(key.clone());
+        }
+        breath.after(key.len()).await;
+    }
+    if put.is_empty() && gone.is_empty() {
+        return Ok(false);
+    }
+    let mut written = Ok(());
+    for (put, gone) in
+        put.chunks(AT_ONCE).map(|put| (put, &[][..])).chain(gone.chunks(AT_ONCE).map(|gone| (&[][..], gone)))
+    {
+        written = journal.change_people(put.to_vec(), gone.to_vec()).await;
+        if written.is_err() {
+            break;
+        }
+    }
+    match written {
+        Ok(()) => learned.extend(directory.replace(people).await),
+        // A part of it may be on disk: what is there counts, and is the base of the next change.
+        Err(_) => learned.extend(directory.replace(&journal.people().await?).await),
+    }
+    written.map(|()| true)
 }
 
 fn check(before: usize, now: usize, percent: u8) -> Result<(), Error> {
