@@ -32,25 +32,17 @@ use sha2::{Digest as _, Sha256};
 use self::answers::{Finding, Key, Rules, Sent};
 pub use self::auth::Auth;
 use self::auth::Authority;
-use self::exchange::{Answer, Draft, Fault, Wire};
+use self::exchange::{Answer, Draft, Fault, Wire, client};
 use self::follow::{Lookup, Poll};
+use self::mapping::Subject;
 use self::request::{Mapper, Outgoing, Refusal};
+use super::gate::Gate;
 use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, Verdict};
 use crate::clock::Clock;
-use crate::event::json;
+use crate::event::Event;
 use crate::journal::Record;
 use crate::secret::SecretSource;
-use crate::tls::{ClientIdentity, TlsMode};
-
-/// A connection must stand within this time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An idle connection is closed by us after this time, before common servers and load balancers (60 s) close it on their
-/// side: a request on a connection that is just being closed has an unknown outcome.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-
-/// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
-const DEAD_LINK: Duration = Duration::from_secs(15);
+use crate::tls::TlsMode;
 
 /// A body in the journal grows to at most about this many times its size as JSON.
 const JSON_GROWTH: usize = 8;
@@ -155,6 +147,7 @@ pub struct Api {
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
+    gate: Gate,
     /// What the server has shown to be too much (413), smaller than the configured batch from then on.
     rows: usize,
     /// Answers in a row that proved nothing.
@@ -182,7 +175,8 @@ impl Api {
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
         let wire = Wire { client, clock };
-        Ok(Self { name: name.to_owned(), url, mapper, wire, headers, authority, rows, config, unreadable: 0 })
+        let (name, gate) = (name.to_owned(), Gate::default());
+        Ok(Self { name, url, mapper, wire, headers, authority, gate, rows, config, unreadable: 0 })
     }
 
     /// First 8 bytes of SHA-256 over what decides what is sent and what answers mean, hex.
@@ -199,6 +193,30 @@ impl Api {
         text.push_str("answers\n");
         text.push_str(&self.config.answers_written);
         hex(&Sha256::digest(text.as_bytes())[..8])
+    }
+
+    /// What leaves for these events.
+    fn mapped(&self, records: &[Record], correction: bool, late: bool) -> Mapped {
+        let key = key(records);
+        if let Some(mapper) = &self.mapper {
+            return match mapper.map_as(records, (correction, late), &key, self.wire.clock.now()) {
+                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
+                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
+                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
+            };
+        }
+        let write = |event: &Event, out: &mut Vec<u8>| Subject { event, correction, late }.write(out);
+        let mut body = Vec::with_capacity(records.len() * 768 + 2);
+        if let ([record], 0 | 1) = (records, self.config.batch) {
+            write(&record.event, &mut body);
+        } else {
+            for record in records {
+                body.push(if body.is_empty() { b'[' } else { b',' });
+                write(&record.event, &mut body);
+            }
+            body.push(b']');
+        }
+        Mapped::Flight { key, body, keep: false }
     }
 
     /// A kept body as a request: what a mapping put together, or the plain JSON of a sink without one.
@@ -236,8 +254,15 @@ impl Api {
             draft.headers.remove(HeaderName::from_static("idempotency-key"));
             draft.headers.remove(CONTENT_TYPE);
         }
+        self.gate.turn().await;
         self.authority.sign(&self.wire, &mut draft).await.map_err(|outcome| Fault { outcome, left: false })?;
-        self.wire.exchange(draft, sent).await
+        let reply = self.wire.exchange(draft, sent).await?;
+        let now = self.wire.clock.now().wall;
+        if let Some(wish) = answers::used_up(&self.config.answers, &reply, now) {
+            tracing::debug!(delay_ms = wish.as_millis() as u64, "the sink's rate limit is used up");
+            self.gate.hold(tokio::time::Instant::now(), wish);
+        }
+        Ok(reply)
     }
 
     /// A question about what was sent; a second one if who we are had to be shown anew.
@@ -336,33 +361,6 @@ impl Api {
     }
 }
 
-fn client(config: &Config) -> Result<reqwest::Client, Error> {
-    use secrecy::ExposeSecret as _;
-    let identity = match &config.client {
-        Some((certificate, key)) => {
-            let (certificate, key) = (certificate.read()?, key.read()?);
-            Some(ClientIdentity::from_pem(&certificate, key.expose_secret().as_bytes())?)
-        }
-        None => None,
-    };
-    let tls = crate::tls::client_config_as(config.tls, config.ca_file.as_deref(), identity)?;
-    reqwest::Client::builder()
-        // Checked by type: our rustls and reqwest's must be the same release.
-        .tls_backend_preconfigured((*tls).clone())
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(config.timeout)
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(1)
-        .tcp_nodelay(true)
-        .tcp_user_timeout(DEAD_LINK)
-        .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| Error::Http(e.without_url().to_string()))
-}
-
 impl Sink for Api {
     fn name(&self) -> &str {
         &self.name
@@ -373,26 +371,15 @@ impl Sink for Api {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        let key = key(records);
-        if let Some(mapper) = &self.mapper {
-            return match mapper.map(records, corrections, &key, self.wire.clock.now()) {
-                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
-                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
-                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
-            };
-        }
-        let write = if corrections { json::write_correction } else { json::write };
-        let mut body = Vec::with_capacity(records.len() * 768 + 2);
-        if let ([record], 0 | 1) = (records, self.config.batch) {
-            write(&record.event, &mut body);
-        } else {
-            for record in records {
-                body.push(if body.is_empty() { b'[' } else { b',' });
-                write(&record.event, &mut body);
-            }
-            body.push(b']');
-        }
-        Mapped::Flight { key, body, keep: false }
+        self.mapped(records, corrections, false)
+    }
+
+    fn map_late(&self, records: &[Record]) -> Mapped {
+        self.mapped(records, false, true)
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.gate = gate;
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {

@@ -59,6 +59,8 @@ mod runs;
 
 mod schema;
 
+mod setback;
+
 mod settle;
 
 mod shared;
@@ -87,7 +89,7 @@ use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
     Anchor, Appended, ClientSession, Config, Delivery, DeviceState, DirectoryEntry, Entry, Fate, Flight, Quarantined,
-    Query, Record, Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced,
+    Query, Record, Redelivery, Seq, Setback, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats, Traced,
     Verification, When,
 };
 use view::View;
@@ -215,6 +217,12 @@ impl Journal {
         self.0.shared.commits.load(Ordering::Relaxed)
     }
 
+    /// Questions and orders that are not answered yet; for simulations, in which time stands still meanwhile.
+    #[doc(hidden)]
+    pub fn unanswered(&self) -> usize {
+        self.0.shared.asked.load(Ordering::Acquire)
+    }
+
     async fn send(&self, command: Command) -> Result<(), Error> {
         let writer = self.0.writer.as_ref().ok_or(Error::Closed)?;
         writer.send(command).await.map_err(|_| Error::Closed)
@@ -225,6 +233,7 @@ impl Journal {
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _asked = self.0.shared.ask();
         let (answer, answered) = oneshot::channel();
         self.send(Command::Work(Box::new(Call { run: work, result: None, answer }))).await?;
         answered.await.map_err(|_| Error::Closed)?
@@ -254,6 +263,7 @@ impl Journal {
         &self,
         question: impl FnOnce(&mut View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _asked = self.0.shared.ask();
         reader::ask(&self.0.reader, question).await
     }
 

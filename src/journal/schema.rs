@@ -112,6 +112,13 @@ const MIGRATIONS: &[&str] = &[
         source INTEGER NOT NULL, device_key TEXT NOT NULL, last_heard INTEGER NOT NULL, last_native_seq INTEGER,
         epoch INTEGER NOT NULL, gaps INTEGER NOT NULL, PRIMARY KEY(source, device_key)) STRICT, WITHOUT ROWID;
     ",
+    // 2: how a sink was failing; times in microseconds.
+    "
+    CREATE TABLE setback(
+        sink INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, open INTEGER NOT NULL, live_first INTEGER NOT NULL,
+        wait INTEGER NOT NULL, until_wall INTEGER NOT NULL, until_boot INTEGER NOT NULL,
+        boot_id BLOB NOT NULL) STRICT;
+    ",
 ];
 
 /// Settings that a benchmark may change; everybody else uses the default.

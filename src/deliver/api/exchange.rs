@@ -2,15 +2,29 @@
 //!
 //! Must not: try again, follow a redirect, read without bound, or put a URL into an error.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Url};
 
+use super::Config;
 use crate::clock::Clock;
-use crate::deliver::{Outcome, trust};
+use crate::deliver::{Error, Outcome, trust};
+use crate::tls::ClientIdentity;
 
 /// Longest answer that is read, bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
+
+/// A connection must stand within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An idle connection is closed by us after this time, before common servers and load balancers (60 s) close it on their
+/// side: a request on a connection that is just being closed has an unknown outcome.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// Unacknowledged bytes on the wire for this long mean a dead link (`TCP_USER_TIMEOUT`, tcp(7)).
+const DEAD_LINK: Duration = Duration::from_secs(15);
 
 /// A request before it leaves: who we are is added to a copy of it for each try.
 #[derive(Debug, Clone)]
@@ -40,6 +54,34 @@ pub(super) struct Fault {
     pub(super) outcome: Outcome,
     /// Bytes of the request may have left.
     pub(super) left: bool,
+}
+
+/// The client that a configuration asks for.
+pub(super) fn client(config: &Config) -> Result<reqwest::Client, Error> {
+    use secrecy::ExposeSecret as _;
+    let identity = match &config.client {
+        Some((certificate, key)) => {
+            let (certificate, key) = (certificate.read()?, key.read()?);
+            Some(ClientIdentity::from_pem(&certificate, key.expose_secret().as_bytes())?)
+        }
+        None => None,
+    };
+    let tls = crate::tls::client_config_as(config.tls, config.ca_file.as_deref(), identity)?;
+    reqwest::Client::builder()
+        // Checked by type: our rustls and reqwest's must be the same release.
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(config.timeout)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(1)
+        .tcp_nodelay(true)
+        .tcp_user_timeout(DEAD_LINK)
+        .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| Error::Http(e.without_url().to_string()))
 }
 
 /// The HTTP client of one sink.

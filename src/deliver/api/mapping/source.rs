@@ -1,8 +1,8 @@
 //! What a mapping may take from an event: one entry for each place in the event's JSON, with the type of what stands
 //! there.
 //!
-//! Must not: differ from [`crate::event::json`]. The one virtual place is `/person/external_id`, which falls back to the
-//! terminal's own id as long as nobody knows a better one.
+//! Must not: differ from [`crate::event::json`]. Two places are virtual: `/person/external_id` falls back to the
+//! terminal's own id as long as nobody knows a better one, and `/late` says how an event leaves.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,18 +19,25 @@ pub struct Subject<'e> {
     pub event: &'e Event,
     /// It is sent as the correction of an earlier one: its `kind` is then `correction`.
     pub correction: bool,
+    /// It leaves late, behind newer ones.
+    pub late: bool,
 }
 
 impl Subject<'_> {
     /// The JSON that the plain sink sends.
     pub fn json(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
-        if self.correction {
-            json::write_correction(self.event, &mut out);
-        } else {
-            json::write(self.event, &mut out);
-        }
+        self.write(&mut out);
         out
+    }
+
+    /// The same, behind what stands there already.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match (self.correction, self.late) {
+            (true, _) => json::write_correction(self.event, out),
+            (false, true) => json::write_late(self.event, out),
+            (false, false) => json::write(self.event, out),
+        }
     }
 
     /// The same as a tree, with the virtual places filled in.
@@ -38,6 +45,9 @@ impl Subject<'_> {
         let mut tree: Value = serde_json::from_slice(&self.json()).unwrap_or_default();
         if let (Some(person), Some(id)) = (tree.get_mut("person"), external_id(self.event)) {
             person["external_id"] = id.as_str().into();
+        }
+        if let Some(tree) = tree.as_object_mut() {
+            tree.insert("late".to_owned(), self.late.into());
         }
         tree
     }
@@ -120,6 +130,7 @@ impl Source {
     pub fn read(self, subject: Subject<'_>) -> Option<Found<'_>> {
         match self.0.pointer {
             "/kind" if subject.correction => text("correction"),
+            "/late" => Some(Found::Boolean(subject.late)),
             "" => Some(Found::Json(subject.json())),
             _ => (self.0.read)(subject.event),
         }
@@ -181,7 +192,7 @@ fn method(methods: Methods, nth: usize) -> Option<Found<'static>> {
 /// A list or an object, cut out of the event's JSON: rarely asked for, so not worth a second writer. A number in it has its
 /// first 15 digits right.
 fn part<'e>(event: &'e Event, pointer: &str) -> Option<Found<'e>> {
-    let tree = Subject { event, correction: false }.tree();
+    let tree = Subject { event, correction: false, late: false }.tree();
     tree.pointer(pointer).and_then(|value| serde_json::to_vec(value).ok()).map(Found::Json)
 }
 
@@ -267,4 +278,6 @@ static ENTRIES: &[Entry] = &[
     entry("/native_prev", Type::Text, |e| maybe(e.reading.native_prev.as_ref())),
     entry("/seq_epoch", Type::Number, |e| (e.seq_epoch != 0).then(|| number(e.seq_epoch)).flatten()),
     entry("/gap_before", Type::Number, |e| e.gap_before.and_then(number)),
+    // No matter of the event: see `Source::read`.
+    entry("/late", Type::Boolean, |_| None),
 ];
