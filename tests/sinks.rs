@@ -22,6 +22,9 @@ mod conformance;
 #[path = "sinks/doubt.rs"]
 mod doubt;
 
+#[path = "sinks/flow.rs"]
+mod flow;
+
 #[path = "sinks/large_batches.rs"]
 mod large_batches;
 
@@ -57,6 +60,9 @@ mod relays;
 
 #[path = "sinks/rigs.rs"]
 mod rigs;
+
+#[path = "sinks/simulated.rs"]
+mod simulated;
 
 #[path = "sinks/world.rs"]
 mod world;

@@ -25,6 +25,9 @@ const WAITING: u64 = 100;
 /// until the backlog is gone.
 const MOST_AHEAD: u64 = 100_000;
 
+/// So many requests with new events may follow one another while a backlog waits: it drains, however many are heard.
+const IN_A_ROW: u32 = 3;
+
 /// A backlog that is paced goes out in portions of this long, so that nothing else waits for longer.
 const PORTION: Duration = Duration::from_secs(10);
 
@@ -58,7 +61,7 @@ pub enum Order {
 /// backlog: what is not settled up to `mark`. With `live-first`, what comes after goes ahead of it, up to `live_at` so far.
 #[derive(Debug)]
 pub(super) struct Standing {
-    pub(super) chosen: Flow,
+    pub(super) rules: Flow,
     pub(super) gate: Gate,
     pub(super) mark: Seq,
     live_at: Seq,
@@ -66,6 +69,8 @@ pub(super) struct Standing {
     ahead: u64,
     /// New events wait until the backlog is gone.
     closed: bool,
+    /// Requests with new events since the last one with a part of the backlog.
+    in_a_row: u32,
     /// The next part of a paced backlog may leave.
     backlog_from: Option<Instant>,
     failing_since: Option<Instant>,
@@ -75,16 +80,17 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new<S: Sink>(chosen: Flow, state: &SinkState, sink: &mut S) -> Self {
-        let gate = Gate::new(chosen.requests_per_minute);
+    pub(super) fn new<S: Sink>(rules: Flow, state: &SinkState, sink: &mut S) -> Self {
+        let gate = Gate::new(rules.requests_per_minute);
         sink.gate(gate.clone());
         Self {
-            chosen,
+            rules,
             gate,
             mark: Seq(0),
             live_at: Seq(0),
             ahead: state.ahead,
             closed: false,
+            in_a_row: 0,
             backlog_from: None,
             failing_since: None,
             open: state.setback.open,
@@ -93,7 +99,7 @@ impl Standing {
     }
 
     pub(super) fn is_live_first(&self) -> bool {
-        self.chosen.order == Order::LiveFirst
+        self.rules.order == Order::LiveFirst
     }
 
     /// Whether anything up to the mark may be unsettled.
@@ -134,6 +140,16 @@ impl Standing {
         !self.closed
     }
 
+    /// Whether it is the backlog's turn, if it may leave at all.
+    pub(super) fn is_backlogs_turn(&self, now: Instant) -> bool {
+        self.in_a_row >= IN_A_ROW && self.backlog_opens(now).is_none()
+    }
+
+    /// New events leave, or a part of the backlog does.
+    pub(super) fn chosen(&mut self, live: bool) {
+        self.in_a_row = if live { self.in_a_row.saturating_add(1) } else { 0 };
+    }
+
     /// New events left: everything up to `at` is settled.
     pub(super) fn went_ahead(&mut self, at: Option<Seq>, count: u64) {
         self.live_at = at.map_or(self.live_at, |at| self.live_at.max(at));
@@ -150,7 +166,7 @@ impl Standing {
     /// Most events of a backlog that go at once.
     pub(super) fn portion(&self) -> usize {
         let portion = |per_minute: u32| u64::from(per_minute) * PORTION.as_secs() / 60;
-        self.chosen.catch_up_per_minute.map_or(usize::MAX, |n| usize::try_from(portion(n)).unwrap_or(usize::MAX).max(1))
+        self.rules.catch_up_per_minute.map_or(usize::MAX, |n| usize::try_from(portion(n)).unwrap_or(usize::MAX).max(1))
     }
 
     /// When the next part of the backlog may leave, if not now.
@@ -160,7 +176,7 @@ impl Standing {
 
     /// So many events of the backlog are about to leave.
     pub(super) fn spend(&mut self, count: usize, now: Instant) {
-        if let Some(per_minute) = self.chosen.catch_up_per_minute {
+        if let Some(per_minute) = self.rules.catch_up_per_minute {
             let cost = Duration::from_secs_f64(60.0 / f64::from(per_minute.max(1)) * count as f64);
             self.backlog_from = Some(self.backlog_from.map_or(now, |from| from.max(now)) + cost);
         }
@@ -178,5 +194,73 @@ impl Standing {
     pub(super) fn answered(&mut self) -> bool {
         self.failing_since = None;
         std::mem::take(&mut self.open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing() -> Standing {
+        Standing {
+            rules: Flow { order: Order::LiveFirst, catch_up_per_minute: Some(600), ..Flow::default() },
+            gate: Gate::default(),
+            mark: Seq(0),
+            live_at: Seq(0),
+            ahead: 0,
+            closed: false,
+            in_a_row: 0,
+            backlog_from: None,
+            failing_since: None,
+            open: false,
+            kept: false,
+        }
+    }
+
+    #[test]
+    fn a_few_that_wait_are_a_queue_and_more_are_a_backlog() {
+        let (mut flow, cursor) = (standing(), Cursor::new(Seq(10)));
+        assert!(!flow.look(Seq(110), &cursor, 1) && !flow.is_behind(&cursor));
+        assert!(!flow.look(Seq(1000), &cursor, 500));
+        assert!(flow.look(Seq(111), &cursor, 1) && flow.is_behind(&cursor));
+        assert_eq!(flow.live_from(&cursor), Seq(111));
+        assert!(!flow.look(Seq(211), &cursor, 1));
+        assert!(flow.look(Seq(212), &cursor, 1), "new ones that don't keep up join the backlog");
+    }
+
+    #[test]
+    fn too_many_ahead_close_the_lane_until_the_backlog_is_gone() {
+        let (mut flow, cursor) = (standing(), Cursor::new(Seq(0)));
+        flow.mark(Seq(1000));
+        assert!(flow.may_overtake(Seq(1001)));
+        flow.went_ahead(Some(Seq(101_000)), MOST_AHEAD);
+        assert!(!flow.may_overtake(Seq(101_500)));
+        // Nothing goes ahead, and what has come since waits its turn behind the others.
+        assert!(!flow.look(Seq(200_000), &cursor, 1) && !flow.may_overtake(Seq(200_000)));
+        assert_eq!(flow.join(), Seq(101_500));
+        assert!(flow.may_overtake(Seq(200_000)));
+    }
+
+    #[test]
+    fn a_backlog_gets_one_request_of_four_unless_it_is_paced() {
+        let (mut flow, now) = (standing(), Instant::now());
+        (0..IN_A_ROW).for_each(|_| flow.chosen(true));
+        assert!(flow.is_backlogs_turn(now));
+        flow.spend(100, now);
+        assert_eq!((flow.portion(), flow.backlog_opens(now)), (100, Some(now + PORTION)));
+        assert!(!flow.is_backlogs_turn(now) && flow.is_backlogs_turn(now + PORTION));
+        flow.chosen(false);
+        assert!(!flow.is_backlogs_turn(now + PORTION));
+    }
+
+    #[test]
+    fn five_failures_in_a_row_over_five_seconds_open_the_breaker_once() {
+        let (mut flow, begin) = (standing(), Instant::now());
+        let retry = |attempts| Backoff::new(LASTING, LASTING).after(attempts);
+        assert!((1..20).all(|n| !flow.failed(&retry(n), begin)), "many at once are no outage");
+        assert!(!flow.failed(&retry(4), begin + LASTING));
+        assert!(flow.failed(&retry(5), begin + LASTING) && flow.open);
+        assert!(!flow.failed(&retry(6), begin + 2 * LASTING));
+        assert!(flow.answered() && !flow.answered());
     }
 }

@@ -39,9 +39,10 @@ impl<S: Sink> Relay<S> {
             }
             self.turn_opens().await?;
             let head = *self.head.borrow_and_update();
-            if self.flow.may_overtake(head) {
+            if self.flow.may_overtake(head) && !self.flow.is_backlogs_turn(Instant::now()) {
                 let records = self.read_live(head).await?;
                 if !records.is_empty() {
+                    self.flow.chosen(true);
                     return Ok(Turn::Send(records, Lane::Live));
                 }
             }
@@ -49,6 +50,7 @@ impl<S: Sink> Relay<S> {
                 return Ok(Turn::Wait(Some(at)));
             }
             let records = self.read_backlog().await?;
+            self.flow.chosen(false);
             if !records.is_empty() {
                 self.spend(&records);
                 return Ok(Turn::Send(records, Lane::Late));
@@ -130,10 +132,14 @@ impl<S: Sink> Relay<S> {
         let first = records.iter().position(|record| self.sink.takes(record)).filter(|_| self.solos > 0);
         if let Some(at) = first
             && records[at].seq <= self.doubt_to
-            && !matches!(self.sink.map(&records[at..=at], false), Mapped::ByEvent)
         {
-            self.solos -= 1;
-            records.truncate(at + 1);
+            if matches!(self.sink.map(&records[at..=at], false), Mapped::ByEvent) {
+                // This sink knows every event, however it comes.
+                self.solos = 0;
+            } else {
+                self.solos -= 1;
+                records.truncate(at + 1);
+            }
         }
         Ok(records)
     }
