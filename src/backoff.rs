@@ -25,6 +25,13 @@ impl Backoff {
         Self { base, cap, attempt: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
+    /// The same after so many failures.
+    #[must_use]
+    pub const fn after(mut self, attempts: u32) -> Self {
+        self.attempt = attempts;
+        self
+    }
+
     /// Failures since the last success.
     pub const fn attempt(&self) -> u32 {
         self.attempt

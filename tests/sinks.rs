@@ -28,6 +28,8 @@ mod digest;
 #[path = "sinks/doubt.rs"]
 mod doubt;
 
+#[path = "sinks/flow.rs"]
+mod flow;
 #[path = "sinks/forward.rs"]
 mod forward;
 
@@ -66,6 +68,9 @@ mod relays;
 
 #[path = "sinks/rigs.rs"]
 mod rigs;
+
+#[path = "sinks/simulated.rs"]
+mod simulated;
 
 #[path = "sinks/world.rs"]
 mod world;

@@ -112,10 +112,11 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
         |sink| {
             let cell = |key: &str| table::value(&sink[key]);
             let conflicts = sink["conflicts"].as_u64().map(|n| format!("{n} conflicts at the centre"));
-            let notes: Vec<&str> = [conflicts.as_deref(), sink["error"].as_str(), sink["credential"]["say"].as_str()]
-                .into_iter()
-                .flatten()
-                .collect();
+            let next = sink["next_try"].as_str().map(|_| format!("next request at {}", time(sink, "next_try")));
+            let credential = sink["credential"]["say"].as_str();
+            let notes =
+                [conflicts.as_deref(), sink["error"].as_str(), sink["waits_for"].as_str(), next.as_deref(), credential];
+            let notes: Vec<&str> = notes.into_iter().flatten().collect();
             let error = notes.join("; ");
             let last = time(sink, "last_delivery");
             vec![cell("name"), cell("state"), cell("delivered"), cell("pending"), cell("quarantined"), last, error]

@@ -22,7 +22,7 @@ pub fn render(table: &Table, states: &[&str], tty: bool) -> String {
             None => Some("1"),
             Some(row) => match states.get(row).copied().unwrap_or("up") {
                 "down" | "blocked" | "gone" | "held" => Some("31"),
-                "connecting" | "retrying" | "stopped" => Some("33"),
+                "connecting" | "open" | "retrying" | "stopped" => Some("33"),
                 _ => None,
             },
         };

@@ -29,11 +29,12 @@ use sha2::{Digest as _, Sha256};
 
 use self::answers::{Finding, Key, Rules, Sent};
 use self::follow::{Lookup, Poll};
-use self::request::{Mapper, Outgoing, Refusal};
+use self::request::{Mapper, Outgoing};
 use super::auth::Authority;
 pub use super::auth::{self, Auth};
 use super::exchange::{self, Answer, Draft, Fault, Wire};
 pub use super::exchange::{ForwardProxy, PemSource};
+use super::gate::Gate;
 use super::{Batch, Error, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard, Verdict};
 use crate::clock::Clock;
 use crate::journal::Record;
@@ -129,6 +130,7 @@ pub struct Api {
     /// Where to say until when the server knows us, and what was said there last.
     board: StatusBoard,
     known_until: Option<crate::event::UtcMicros>,
+    gate: Gate,
     /// What the server has shown to be too much (413), smaller than the configured batch from then on.
     rows: usize,
     /// Answers in a row that proved nothing.
@@ -162,8 +164,9 @@ impl Api {
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
         let wire = Wire { client, clock, proxied: config.proxy.is_some() };
-        let (board, name) = (StatusBoard::default(), name.to_owned());
-        Ok(Self { name, url, mapper, wire, headers, authority, board, known_until: None, rows, config, unreadable: 0 })
+        let (board, name, gate) = (StatusBoard::default(), name.to_owned(), Gate::default());
+        let known_until = None;
+        Ok(Self { name, url, mapper, wire, headers, authority, gate, board, known_until, rows, config, unreadable: 0 })
     }
 
     /// Says on this board until when the server knows us.
@@ -224,6 +227,7 @@ impl Api {
             draft.headers.remove(HeaderName::from_static("idempotency-key"));
             draft.headers.remove(CONTENT_TYPE);
         }
+        self.gate.turn().await;
         self.authority.sign(&self.wire, &mut draft).await.map_err(|outcome| Fault { outcome, left: false })?;
         let until = self.authority.ends();
         if std::mem::replace(&mut self.known_until, until) != until {
@@ -231,6 +235,11 @@ impl Api {
         }
         let reply = self.wire.exchange(draft, sent).await?;
         self.authority.heard(&reply);
+        let now = self.wire.clock.now().wall;
+        if let Some(wish) = answers::used_up(&self.config.answers, &reply, now) {
+            tracing::debug!(delay_ms = wish.as_millis() as u64, "the sink's rate limit is used up");
+            self.gate.hold(tokio::time::Instant::now(), wish);
+        }
         Ok(reply)
     }
 
@@ -340,16 +349,15 @@ impl Sink for Api {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        let key = plain::key(records);
-        if let Some(mapper) = &self.mapper {
-            return match mapper.map(records, corrections, &key, self.wire.clock.now()) {
-                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
-                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
-                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
-            };
-        }
-        let body = plain::body(records, corrections, self.config.batch <= 1);
-        Mapped::Flight { key, body, keep: false }
+        self.mapped(records, corrections, false)
+    }
+
+    fn map_late(&self, records: &[Record]) -> Mapped {
+        self.mapped(records, false, true)
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.gate = gate;
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {

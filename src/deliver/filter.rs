@@ -3,6 +3,7 @@
 //! Must not: lose an event. What a filter leaves out is settled as filtered, whose person is unknown is quarantined, both in
 //! the same ledger as everything else (I4).
 
+use super::gate::Gate;
 use super::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, UnknownPerson};
 use crate::event;
 use crate::journal::Record;
@@ -49,6 +50,24 @@ impl<S> Filtered<S> {
     }
 }
 
+impl<S> Filtered<S> {
+    /// An event in whose place somebody has to look first.
+    fn unknown(&self, records: &[Record]) -> Option<Mapped> {
+        if self.unknown_person != UnknownPerson::Quarantine {
+            return None;
+        }
+        let index = records.iter().position(is_unknown)?;
+        Some(Mapped::Unmappable { index, reason: NOT_IN_DIRECTORY.to_owned() })
+    }
+
+    fn kept(&self, mapped: Mapped) -> Mapped {
+        match mapped {
+            Mapped::Flight { key, body, keep } => Mapped::Flight { key, body, keep: keep || self.directory },
+            other => other,
+        }
+    }
+}
+
 /// Whether a person is meant whom the platform has no name for.
 fn is_unknown(record: &Record) -> bool {
     let reading = &record.event.reading;
@@ -66,15 +85,15 @@ impl<S: Sink> Sink for Filtered<S> {
     }
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
-        if self.unknown_person == UnknownPerson::Quarantine
-            && let Some(index) = records.iter().position(is_unknown)
-        {
-            return Mapped::Unmappable { index, reason: NOT_IN_DIRECTORY.to_owned() };
-        }
-        match self.sink.map(records, corrections) {
-            Mapped::Flight { key, body, keep } => Mapped::Flight { key, body, keep: keep || self.directory },
-            other => other,
-        }
+        self.unknown(records).unwrap_or_else(|| self.kept(self.sink.map(records, corrections)))
+    }
+
+    fn map_late(&self, records: &[Record]) -> Mapped {
+        self.unknown(records).unwrap_or_else(|| self.kept(self.sink.map_late(records)))
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.sink.gate(gate);
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {

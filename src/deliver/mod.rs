@@ -24,6 +24,8 @@ pub mod expiry;
 
 pub mod filter;
 
+pub mod gate;
+
 pub mod heartbeat;
 
 mod plan;
@@ -51,6 +53,8 @@ pub struct Config {
     pub filter: filter::Filter,
     /// What becomes of an event whose person is not in the worker directory.
     pub unknown_person: UnknownPerson,
+    /// How fast, and in which order.
+    pub flow: relay::Flow,
     /// What it is.
     pub kind: Kind,
 }
@@ -247,6 +251,17 @@ pub trait Sink: Send {
     /// [`Sink::fit`] has said of them.
     fn map(&self, records: &[Record], corrections: bool) -> Mapped;
 
+    /// The same for events that leave late, behind newer ones ([`relay::Order::LiveFirst`]): a sink may say so of them.
+    fn map_late(&self, records: &[Record]) -> Mapped {
+        self.map(records, false)
+    }
+
+    /// Where every request has to wait for its turn. The first one of each [`Sink::send`] and [`Sink::look_up`] has had it;
+    /// a sink that sends more than one asks for the others itself.
+    fn gate(&mut self, gate: gate::Gate) {
+        let _ = gate;
+    }
+
     /// How many of the leading events go into one request: at least one, all of them unless something in the events
     /// decides where they go or bounds the request.
     fn fit(&self, records: &[Record], corrections: bool) -> usize {
@@ -288,7 +303,7 @@ pub trait Sink: Send {
 pub struct RelayStatus {
     /// The sink's name.
     pub name: String,
-    /// `idle`, `sending`, `retrying`, `blocked`, `gone`.
+    /// `idle`, `sending`, `waiting`, `retrying`, `open`, `blocked`, `gone`.
     pub state: &'static str,
     /// Delivered since the start.
     pub delivered: u64,
@@ -298,6 +313,10 @@ pub struct RelayStatus {
     pub attempt: u32,
     /// The last thing that went wrong, and what to do; `None` once it works again.
     pub error: Option<String>,
+    /// Why nothing is sent just now although nothing is wrong.
+    pub waits_for: Option<&'static str>,
+    /// When the next request leaves, by this machine's clock.
+    pub next_try: Option<crate::event::UtcMicros>,
     /// Last success.
     pub last_delivery: Option<crate::event::UtcMicros>,
     /// Events since the start of which the sink already held another content under the same id.

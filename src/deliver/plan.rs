@@ -188,6 +188,16 @@ impl Cursor {
         }
     }
 
+    /// A round over these events (ascending, all beyond the cursor; is it settled?) went ahead. Answers up to where it is
+    /// done.
+    pub(super) fn overtake(&mut self, events: &[(Seq, bool)]) -> Option<Seq> {
+        self.ahead.extend(events.iter().filter(|(_, settled)| *settled).map(|(seq, _)| *seq));
+        match events.iter().find(|(_, settled)| !settled) {
+            Some((open, _)) => Some(Seq(open.0.saturating_sub(1))),
+            None => events.last().map(|(last, _)| *last),
+        }
+    }
+
     /// A round over these events (ascending, the next after the cursor; is it settled?) has ended.
     pub(super) fn advance(&mut self, events: &[(Seq, bool)]) {
         let Some(first_open) = events.iter().position(|(_, settled)| !settled) else {

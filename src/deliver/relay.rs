@@ -10,9 +10,15 @@ mod context;
 
 mod doubt;
 
+mod flow;
+
+mod lanes;
+
 mod launch;
 
 mod mend;
+
+mod pause;
 
 use std::time::Duration;
 
@@ -22,24 +28,34 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 pub use context::{Context, Pace};
+pub use flow::{Flow, Order};
 
 use self::doubt::Trust;
+use self::flow::Standing;
+use self::lanes::{CATCHING_UP, Turn};
 use self::launch::Launch;
 use super::complaint::Complaint;
 use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Mapped, Outcome, Sink, StatusBoard, THEIRS};
+use super::{Batch, Outcome, Sink, StatusBoard, THEIRS};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::journal::{self, Flight, Journal, Record, Seq, Settlement, SinkId, SinkState, When};
+use crate::journal::{Flight, Journal, Record, Seq, Setback, Settlement, SinkId, SinkState, When};
 
 /// Serves one sink until shutdown or until the journal closes. `state` comes from [`Journal::sink`].
 ///
 /// Dropping the future is safe at any point: what was sent and not settled is sent again with the same key and bytes.
 pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
+    run_with(sink, state, context, Flow::default()).await;
+}
+
+/// [`run`], as fast and in the order that an operator chose.
+pub async fn run_with<S: Sink>(mut sink: S, state: SinkState, context: Context, flow: Flow) {
     let name = sink.name().to_owned();
     let span = tracing::info_span!("relay", sink = %name);
     let Context { journal, clock, shutdown, grace, board, pace, directory } = context;
+    let setback = state.setback;
+    let flow = Standing::new(flow, &state, &mut sink);
     let mut relay = Relay {
         head: journal.head(),
         nudges: journal.nudges(),
@@ -57,17 +73,19 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
         filtered: Vec::new(),
         trial: None,
         healing: false,
-        solos: SOLOS,
+        // Every request of a sink with `live-first` has a row.
+        solos: if flow.is_live_first() && setback.live_first { 0 } else { SOLOS },
         doubt_to: state.doubt_to,
-        retry: Backoff::new(pace.retry.0, pace.retry.1),
+        retry: Backoff::new(pace.retry.0, pace.retry.1).after(setback.attempts),
         probe: Backoff::new(pace.probe.0, pace.probe.1),
+        flow,
         failing: Complaint::default(),
         poison: Complaint::default(),
         storage: Complaint::default(),
     };
     relay.show("idle", None);
     // Both ways to end are ordinary; the journal says itself why it closed.
-    let _: Result<(), Ended> = relay.work(state.flight).instrument(span).await;
+    let _: Result<(), Ended> = relay.work(state.flight, setback).instrument(span).await;
 }
 
 /// After a start, so many of the events in doubt travel alone where the sink knows batches by their key.
@@ -96,6 +114,17 @@ enum Lane {
     Corrections,
     /// After the position.
     New,
+    /// After the position, while newer ones go ahead of them.
+    Late,
+    /// Ahead of a backlog.
+    Live,
+}
+
+impl Lane {
+    /// Whether these are events that were never settled.
+    const fn is_queue(self) -> bool {
+        matches!(self, Self::New | Self::Late | Self::Live)
+    }
 }
 
 /// The next batch, read while the one before it was on its way.
@@ -130,14 +159,16 @@ struct Relay<S> {
     doubt_to: Seq,
     retry: Backoff,
     probe: Backoff,
+    flow: Standing,
     failing: Complaint,
     poison: Complaint,
     storage: Complaint,
 }
 
 impl<S: Sink> Relay<S> {
-    async fn work(&mut self, flight: Option<Flight>) -> Result<(), Ended> {
+    async fn work(&mut self, flight: Option<Flight>, setback: Setback) -> Result<(), Ended> {
         self.begin().await?;
+        self.begin_where_it_stopped(setback).await?;
         if let Some(flight) = flight {
             self.resume(flight).await?;
         }
@@ -153,15 +184,27 @@ impl<S: Sink> Relay<S> {
             if self.shutdown.is_cancelled() {
                 return Err(Ended::Shutdown);
             }
-            let records = self.next_batch().await?;
-            if records.is_empty() {
-                tokio::select! {
-                    changed = self.head.changed() => changed.map_err(|_| Ended::JournalClosed)?,
-                    changed = self.nudges.changed() => { changed.map_err(|_| Ended::JournalClosed)?; nudged = true; }
-                    () = self.shutdown.cancelled() => return Err(Ended::Shutdown),
+            let until = match self.next_turn().await? {
+                Turn::Send(records, lane) => {
+                    self.deliver(records, lane, None).await?;
+                    continue;
                 }
-            } else {
-                self.deliver(records, Lane::New, None).await?;
+                Turn::Wait(until) => until,
+            };
+            if let Some(until) = until {
+                self.say_wait(until.saturating_duration_since(Instant::now()), Some(CATCHING_UP));
+            }
+            let opens = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.head.changed() => changed.map_err(|_| Ended::JournalClosed)?,
+                changed = self.nudges.changed() => { changed.map_err(|_| Ended::JournalClosed)?; nudged = true; }
+                () = opens => self.say_no_wait(),
+                () = self.shutdown.cancelled() => return Err(Ended::Shutdown),
             }
         }
     }
@@ -185,57 +228,11 @@ impl<S: Sink> Relay<S> {
         }
     }
 
-    /// New events after the cursor; empty if there are none.
-    async fn next_batch(&mut self) -> Result<Vec<Record>, Ended> {
-        let mut records = self.read_batch().await?;
-        let first = records.iter().position(|record| self.sink.takes(record)).filter(|_| self.solos > 0);
-        if let Some(at) = first
-            && records[at].seq <= self.doubt_to
-            && !matches!(self.sink.map(&records[at..=at], false), Mapped::ByEvent)
-        {
-            self.solos -= 1;
-            records.truncate(at + 1);
-        }
-        Ok(records)
-    }
-
-    async fn read_batch(&mut self) -> Result<Vec<Record>, Ended> {
-        if let Some(ready) = self.prefetched.take() {
-            // A provisional event read before a nudge may have got its right time since.
-            let stale = ready.nudge != *self.nudges.borrow() && ready.records.iter().any(|r| r.provisional);
-            if ready.after == self.cursor.at() && !stale && !ready.records.is_empty() {
-                return Ok(ready.records);
-            }
-        }
-        let head = *self.head.borrow_and_update();
-        let (rows, bytes) = self.sink.limits();
-        let id = self.id;
-        loop {
-            let after = self.cursor.at();
-            if head <= after {
-                return Ok(Vec::new());
-            }
-            let mut records =
-                self.stored("read", |journal| async move { journal.read_after(id, after, rows, bytes).await }).await?;
-            let Some(last) = records.last().map(|r| r.seq) else {
-                self.cursor.skip_to(head);
-                return Ok(records);
-            };
-            if self.cursor.is_ahead() {
-                records.retain(|r| !self.cursor.is_settled(r.seq));
-            }
-            if !records.is_empty() {
-                return Ok(records);
-            }
-            self.cursor.skip_to(last);
-        }
-    }
-
     /// Sends a batch until every event in it is settled, or until the sink keeps some of it.
     async fn deliver(&mut self, mut records: Vec<Record>, lane: Lane, mut flight: Option<Flight>) -> Result<(), Ended> {
         let (read, mut seqs) = (records.len(), Vec::new());
         self.directory.fill(&mut records);
-        if matches!(lane, Lane::New | Lane::Held) {
+        if lane.is_queue() || lane == Lane::Held {
             self.filtered = self.sift(&mut records);
             seqs.extend(self.filtered.iter().map(|seq| (*seq, true)));
         }
@@ -255,15 +252,20 @@ impl<S: Sink> Relay<S> {
             }
         }
         self.settle_filtered(lane).await?;
-        if lane == Lane::New {
-            seqs.extend(records.iter().map(|r| r.seq).zip(round.settled().iter().copied()));
-            seqs.sort_unstable();
-            self.cursor.advance(&seqs);
+        seqs.extend(records.iter().map(|r| r.seq).zip(round.settled().iter().copied()));
+        seqs.sort_unstable();
+        match lane {
+            Lane::New | Lane::Late => self.cursor.advance(&seqs),
+            Lane::Live => {
+                let at = self.cursor.overtake(&seqs);
+                self.flow.went_ahead(at, seqs.len() as u64);
+            }
+            Lane::Resumed | Lane::Held | Lane::Corrections => {}
         }
         if round.kept() {
             let delay = self.retry.next(None);
             tracing::debug!(delay_ms = millis(delay), "the sink took a part of the batch");
-            self.wait(delay).await?;
+            self.pause(delay, None).await?;
         }
         Ok(())
     }
@@ -288,6 +290,7 @@ impl<S: Sink> Relay<S> {
             let outcome = match self.resolve(&mut trust, &batch).await? {
                 Some(outcome) => outcome,
                 None => {
+                    self.turn().await?;
                     let outcome = self.send(batch, lane == Lane::New && round.is_last()).await?;
                     let outcome = self.on_trial(outcome);
                     self.suspect(outcome, &mut trust, lane, part.len()).await?
@@ -295,25 +298,23 @@ impl<S: Sink> Relay<S> {
             };
             let (delay, reason) = match round.judge(span, outcome) {
                 Step::Settle(settlements) => {
-                    self.recovered();
+                    self.recovered().await?;
                     return self.settle(part, span.start, lane, settlements).await;
                 }
                 Step::Split => {
-                    self.recovered();
+                    self.recovered().await?;
                     tracing::debug!(count = span.len(), "batch refused, splitting it");
                     return Ok(());
                 }
                 Step::Again { reason, after } => {
                     let delay = self.retry.next(after);
-                    if let Some(count) = self.failing.raise(&reason, Instant::now()) {
-                        let (reason, attempt) = (ours(&reason), self.retry.attempt());
-                        tracing::warn!(reason, count, attempt, delay_ms = millis(delay), "delivery failed, retrying");
-                    }
-                    self.show("retrying", Some(&reason));
+                    self.failed(&reason, after.is_some(), delay).await?;
                     (delay, reason)
                 }
                 Step::Probe { reason } => {
                     let delay = self.probe.next(None);
+                    // What waits meanwhile is a backlog too.
+                    self.flow.open = true;
                     if let Some(count) = self.failing.raise(&reason, Instant::now()) {
                         tracing::error!(
                             reason = ours(&reason),
@@ -329,7 +330,7 @@ impl<S: Sink> Relay<S> {
             };
             let reason = ours(&reason);
             tracing::debug!(reason, attempt = span.attempts, delay_ms = millis(delay), "waiting before the next try");
-            self.wait(delay).await?;
+            self.pause(delay, None).await?;
         }
     }
 
@@ -412,7 +413,7 @@ impl<S: Sink> Relay<S> {
                 verdicts.extend(filtered);
             }
             // What was read aside is read again by the journal's own view, so that view must be up to date.
-            let lazy = lane == Lane::New && !self.sink.on_ambiguous().is_careful();
+            let lazy = lane.is_queue() && !self.sink.on_ambiguous().is_careful();
             let when = if lazy { When::Lazy } else { When::Now };
             self.stored("settle", |journal| {
                 let verdicts = verdicts.clone();
@@ -433,59 +434,6 @@ impl<S: Sink> Relay<S> {
         }
         self.show("idle", None);
         Ok(())
-    }
-
-    /// Asks the journal until it answers: a verdict that was lost here would leave its event pending for ever.
-    async fn stored<T, F>(&mut self, what: &'static str, ask: impl Fn(Journal) -> F) -> Result<T, Ended>
-    where
-        F: Future<Output = Result<T, journal::Error>>,
-    {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        loop {
-            match ask(self.journal.clone()).await {
-                Ok(answer) => {
-                    if let Some(count) = self.storage.clear() {
-                        tracing::info!(count, "the journal answers again");
-                    }
-                    return Ok(answer);
-                }
-                Err(journal::Error::Closed) => return Err(Ended::JournalClosed),
-                Err(error) => {
-                    if let Some(count) = self.storage.raise(&error.to_string(), Instant::now()) {
-                        tracing::error!(%error, reason = what, count, "the journal refuses, delivery waits");
-                    }
-                    self.show("retrying", Some(&error.to_string()));
-                    self.wait(backoff.next(None)).await?;
-                }
-            }
-        }
-    }
-
-    /// The sink answered: whatever it said, it is there.
-    fn recovered(&mut self) {
-        self.retry.reset();
-        self.probe.reset();
-        if let Some(count) = self.failing.clear() {
-            tracing::info!(count, "delivery works again");
-        }
-    }
-
-    async fn wait(&mut self, delay: Duration) -> Result<(), Ended> {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => Ok(()),
-            () = self.shutdown.cancelled() => Err(Ended::Shutdown),
-        }
-    }
-
-    fn show(&self, state: &'static str, error: Option<&str>) {
-        let attempt = self.retry.attempt().max(self.probe.attempt());
-        self.board.update(&self.name, |status| {
-            status.state = state;
-            status.attempt = attempt;
-            if status.error.as_deref() != error {
-                status.error = error.map(str::to_owned);
-            }
-        });
     }
 }
 

@@ -17,6 +17,15 @@ pub fn write_correction(event: &Event, out: &mut Vec<u8>) {
     write_as(event, "correction", out);
 }
 
+/// Appends an event that leaves late, behind newer ones, for a sink that takes new events first: the same object with
+/// `late` at its end.
+pub fn write_late(event: &Event, out: &mut Vec<u8>) {
+    write(event, out);
+    // The object's own bracket.
+    out.pop();
+    out.extend_from_slice(b",\"late\":true}");
+}
+
 fn write_as(event: &Event, kind: &str, out: &mut Vec<u8>) {
     let reading = &event.reading;
     let times = &event.times;

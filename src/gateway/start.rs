@@ -62,7 +62,7 @@ where
             let state = state.inspect_err(|error| tracing::error!(%error, "journal failed"));
             let directory = shared.config.directory.is_some();
             let sink = Filtered::new(sink.ok()?, config.filter.clone(), config.unknown_person, directory);
-            Some(relay::run(sink, state.ok()?, shared.relay_context()))
+            Some(relay::run_with(sink, state.ok()?, shared.relay_context(), config.flow))
         }
     });
     relays.spawn(kept.instrument(span));

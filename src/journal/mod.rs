@@ -61,6 +61,8 @@ mod runs;
 
 mod schema;
 
+mod setback;
+
 mod settle;
 
 mod shared;
@@ -89,8 +91,8 @@ use state::{State, Tx};
 use tokio::sync::{mpsc, oneshot, watch};
 pub use types::{
     Again, Anchor, Appended, ClientSession, Config, Delivery, DeviceState, DirectoryEntry, Edit, Entry, Fate, Flight,
-    Quarantined, Query, Record, Redelivery, Seq, Settlement, SinkId, SinkState, SinkStats, SourceId, Start, Stats,
-    Traced, Verification, When,
+    Quarantined, Query, Record, Redelivery, Seq, Setback, Settlement, SinkId, SinkState, SinkStats, SourceId, Start,
+    Stats, Traced, Verification, When,
 };
 use view::View;
 use writer::{Command, Lazy, Writer};
@@ -217,6 +219,12 @@ impl Journal {
         self.0.shared.commits.load(Ordering::Relaxed)
     }
 
+    /// Questions and orders that are not answered yet; for simulations, in which time stands still meanwhile.
+    #[doc(hidden)]
+    pub fn unanswered(&self) -> usize {
+        self.0.shared.asked.load(Ordering::Acquire)
+    }
+
     async fn send(&self, command: Command) -> Result<(), Error> {
         let writer = self.0.writer.as_ref().ok_or(Error::Closed)?;
         writer.send(command).await.map_err(|_| Error::Closed)
@@ -227,6 +235,7 @@ impl Journal {
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _asked = self.0.shared.ask();
         let (answer, answered) = oneshot::channel();
         self.send(Command::Work(Box::new(Call { run: work, result: None, answer }))).await?;
         answered.await.map_err(|_| Error::Closed)?
@@ -256,6 +265,7 @@ impl Journal {
         &self,
         question: impl FnOnce(&mut View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _asked = self.0.shared.ask();
         reader::ask(&self.0.reader, question).await
     }
 

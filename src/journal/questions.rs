@@ -3,10 +3,10 @@
 //! Must not: hold up a relay.
 
 use super::error::Error;
-use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, SinkId, Traced};
+use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, Setback, SinkId, Traced, When};
 use super::view::View;
 use super::writer::Lazy;
-use super::{Journal, abandon, chain, devices, edit, heal, ledger, people, reader, state, trace};
+use super::{Journal, abandon, chain, devices, edit, heal, ledger, people, reader, setback, state, trace};
 use crate::event::{EventId, UtcMicros};
 
 impl Journal {
@@ -99,6 +99,14 @@ impl Journal {
     /// one that it is served under now, but those whose reason begins with `except`. Answers how many.
     pub async fn heal(&self, sink: SinkId, most: usize, except: &'static str) -> Result<u64, Error> {
         self.write(move |tx| heal::heal(tx, sink, most, except)).await
+    }
+
+    /// Keeps how a sink is failing.
+    pub async fn keep_setback(&self, sink: SinkId, setback: Setback, when: When) -> Result<(), Error> {
+        match when {
+            When::Now => self.write(move |tx| setback::keep(tx, sink, &setback)).await,
+            When::Lazy => self.write_lazily(Lazy::Setback(sink, setback)).await,
+        }
     }
 
     /// The persistent clients of the gateway's own broker.

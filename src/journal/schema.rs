@@ -112,11 +112,16 @@ const MIGRATIONS: &[&str] = &[
         source INTEGER NOT NULL, device_key TEXT NOT NULL, last_heard INTEGER NOT NULL, last_native_seq INTEGER,
         epoch INTEGER NOT NULL, gaps INTEGER NOT NULL, PRIMARY KEY(source, device_key)) STRICT, WITHOUT ROWID;
     ",
-    // 2: what a person puts in the place of what would go out; the event itself stays as it is.
+    // 2: what a person puts in the place of what would go out, the event itself stays as it is; how a sink was failing, times
+    // in microseconds.
     "
     CREATE TABLE edit(
         sink INTEGER NOT NULL, seq INTEGER NOT NULL, fields TEXT NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL,
         at INTEGER NOT NULL, PRIMARY KEY(sink, seq)) STRICT, WITHOUT ROWID;
+    CREATE TABLE setback(
+        sink INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, open INTEGER NOT NULL, live_first INTEGER NOT NULL,
+        wait INTEGER NOT NULL, until_wall INTEGER NOT NULL, until_boot INTEGER NOT NULL,
+        boot_id BLOB NOT NULL) STRICT;
     ",
 ];
 

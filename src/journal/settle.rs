@@ -11,8 +11,9 @@ use super::body;
 use super::error::Error;
 use super::runs::{self, Run};
 use super::schema::{db, un};
+use super::setback;
 use super::state::Tx;
-use super::types::{Flight, Seq, Settlement, SinkId, SinkState, Start};
+use super::types::{Flight, Seq, Setback, Settlement, SinkId, SinkState, Start};
 
 /// Pending again although the position has passed it, or will.
 pub(super) const HELD: i64 = 1;
@@ -127,7 +128,8 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         // What was appended since the file was opened can't have left before somebody serves the sink.
         let doubt_to = Seq(if std::mem::replace(&mut sink.opened, true) { head } else { opened_at });
         let (id, position) = (SinkId(sink.id), Seq(sink.position));
-        return Ok(SinkState { id, position, flight: load_flight(tx.conn, id)?, doubt_to });
+        let (setback, ahead) = (setback::load(tx, id)?, setback::ahead(tx, id)?);
+        return Ok(SinkState { id, position, flight: load_flight(tx.conn, id)?, doubt_to, setback, ahead });
     }
     let after = match start {
         Start::Now => tx.state.head,
@@ -151,7 +153,8 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         proven: String::new(),
         run: None,
     });
-    Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None, doubt_to: Seq(0) })
+    let setback = Setback::default();
+    Ok(SinkState { id: SinkId(id), position: Seq(after), flight: None, doubt_to: Seq(0), setback, ahead: 0 })
 }
 
 /// The last row whose body is gone.

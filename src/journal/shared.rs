@@ -3,7 +3,7 @@
 //! Must not: touch SQLite, or decide anything.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -19,13 +19,29 @@ pub(super) struct Shared {
     pub(super) lazy: AtomicU64,
     /// Transactions committed and synced.
     pub(super) commits: AtomicU64,
+    /// Questions and orders that were not answered yet.
+    pub(super) asked: AtomicUsize,
     /// Whether anything stands in `provisional`.
     pub(super) any_provisional: AtomicBool,
     /// Per sink, the greatest event that was handed out with times that may yet change.
     pub(super) provisional: Mutex<HashMap<u32, u64>>,
 }
 
+/// Counts a question until it is answered, or nobody wants the answer any more.
+pub(super) struct Asked<'s>(&'s AtomicUsize);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Shared {
+    pub(super) fn ask(&self) -> Asked<'_> {
+        self.asked.fetch_add(1, Ordering::AcqRel);
+        Asked(&self.asked)
+    }
+
     pub(super) fn mark_provisional(&self, sink: SinkId, records: &[Record]) {
         let Some(last) = records.iter().rev().find(|r| r.provisional).map(|r| r.seq.0) else { return };
         let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,6 +64,7 @@ impl Shared {
         1 + match lazy {
             Lazy::Settle(_, verdicts) => verdicts.len() as u64,
             Lazy::Devices(devices) => devices.len() as u64,
+            Lazy::Setback(..) => 1,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Must not: touch SQLite or do I/O.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Prepared;
 use crate::clock::Now;
@@ -150,6 +151,23 @@ pub struct SinkState {
     /// Events after `position` up to here may have left without a settlement that we know of: they were there when the
     /// sink was last served.
     pub doubt_to: Seq,
+    /// How it was failing when it was last served.
+    pub setback: Setback,
+    /// Events settled ahead of the position.
+    pub ahead: u64,
+}
+
+/// How a sink is failing, as far as a restart must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Setback {
+    /// Failures in a row.
+    pub attempts: u32,
+    /// They are called an outage.
+    pub open: bool,
+    /// How long the next try still has to wait.
+    pub wait: Duration,
+    /// New events went ahead of a backlog.
+    pub live_first: bool,
 }
 
 /// What became of an event at a sink.

@@ -17,8 +17,8 @@ use super::lock::Lock;
 use super::schema::{self, Tuning};
 use super::shared::{AbortOnPanic, Shared};
 use super::state::{State, Tx};
-use super::types::{Appended, Config, DeviceState, Entry, Seq, Settlement, SinkId};
-use super::{append, devices, settle};
+use super::types::{Appended, Config, DeviceState, Entry, Seq, Setback, Settlement, SinkId};
+use super::{append, devices, setback, settle};
 use crate::clock::Clock;
 
 /// Commands that may wait for the writer; a sender waits for room (I10).
@@ -43,6 +43,7 @@ pub(super) trait Work: Send {
 pub(super) enum Lazy {
     Settle(SinkId, Vec<(Seq, Settlement)>),
     Devices(Vec<DeviceState>),
+    Setback(SinkId, Setback),
 }
 
 pub(super) enum Command {
@@ -328,6 +329,7 @@ fn run_lazy(tx: &mut Tx<'_>, lazy: &Lazy) -> Result<(), Error> {
     let done = match lazy {
         Lazy::Settle(sink, verdicts) => settle::settle(tx, *sink, verdicts),
         Lazy::Devices(states) => devices::keep(tx, states),
+        Lazy::Setback(sink, setback) => setback::keep(tx, *sink, setback),
     };
     match done {
         Err(error) if error.is_answer() => Ok(()),

@@ -185,6 +185,12 @@ fn sinks(ledger: &[SinkStats], relays: &[RelayStatus], now: UtcMicros) -> Vec<Va
         if let Some(error) = &relay.error {
             object["error"] = error.as_str().into();
         }
+        if let Some(why) = relay.waits_for {
+            object["waits_for"] = why.into();
+        }
+        if let Some(at) = relay.next_try {
+            object["next_try"] = time(at);
+        }
         if let Some(at) = relay.last_delivery {
             object["last_delivery"] = time(at);
         }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portero::clock::{Clock, SyncSource, Zone, resolve};
-use portero::deliver::relay::{self, Context, Pace};
+use portero::deliver::gate::Gate;
+use portero::deliver::relay::{self, Context, Flow, Pace};
 use portero::deliver::{Batch, Mapped, OnAmbiguous, Outcome, Presence, Sink, StatusBoard};
 use portero::event::{
     DeviceTime, Event, Identity, Kind, Methods, Origin, Person, Punch, Reading, Source, WrittenTime, identity,
@@ -153,6 +154,11 @@ impl World {
     }
 
     pub async fn relay_with<S: Sink + 'static>(&self, sink: S, board: StatusBoard) -> Running {
+        self.relay_as(sink, board, Flow::default()).await
+    }
+
+    /// Starts a relay as fast and in the order that an operator chose.
+    pub async fn relay_as<S: Sink + 'static>(&self, sink: S, board: StatusBoard, flow: Flow) -> Running {
         let name = sink.name().to_owned();
         let state = self.journal.sink(&name, Start::All).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -170,7 +176,7 @@ impl World {
         };
         let sends = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: sink, sends: Arc::clone(&sends) };
-        let task = tokio::spawn(relay::run(counted, state, context));
+        let task = tokio::spawn(relay::run_with(counted, state, context, flow));
         Running { name, shutdown, board, sends, task: Some(task) }
     }
 
@@ -260,6 +266,14 @@ impl<S: Sink> Sink for Counted<S> {
 
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
         self.inner.map(records, corrections)
+    }
+
+    fn map_late(&self, records: &[Record]) -> Mapped {
+        self.inner.map_late(records)
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.inner.gate(gate);
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {

@@ -26,6 +26,7 @@ use self::document::Document;
 pub(super) use self::document::text_of;
 pub use self::document::{Place, Test};
 pub use self::items::{Counts, Items, Key, Missing, Short};
+pub(super) use self::wait::used_up;
 pub use self::wait::{Unit, Wait};
 use super::exchange::Answer;
 use super::rules;

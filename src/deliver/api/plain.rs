@@ -1,43 +1,45 @@
-//! What a sink without a mapping sends, and under which key any sink of this type sends.
+//! What leaves, and under which key: by the mapping, or the events' own JSON.
 //!
 //! Must not: give other bytes or another key for the same events, unless the sink has refused one of them since.
 
 use sha2::{Digest as _, Sha256};
 
-use super::hex;
 use super::mapping::Subject;
-use crate::event::json;
+use super::request::Refusal;
+use super::{Api, hex};
+use crate::deliver::Mapped;
 use crate::journal::Record;
 
-/// The events' own JSON: an array, or for a sink that gets them one by one the event alone.
-pub(super) fn body(records: &[Record], corrections: bool, single: bool) -> Vec<u8> {
-    let mut body = Vec::with_capacity(records.len() * 768 + 2);
-    if let ([record], true) = (records, single) {
-        write(record, corrections, &mut body);
-        return body;
-    }
-    for record in records {
-        body.push(if body.is_empty() { b'[' } else { b',' });
-        write(record, corrections, &mut body);
-    }
-    body.push(b']');
-    body
-}
-
-fn write(record: &Record, corrections: bool, body: &mut Vec<u8>) {
-    if corrections {
-        json::write_correction(&record.event, body);
-    } else if record.again.as_ref().is_some_and(|again| !again.edits.is_empty()) {
-        body.extend(Subject::of(record, false).sent_json());
-    } else {
-        json::write(&record.event, body);
+impl Api {
+    /// What leaves for these events, or corrections; they may leave late, behind newer ones.
+    pub(super) fn mapped(&self, records: &[Record], correction: bool, late: bool) -> Mapped {
+        let key = key(records);
+        if let Some(mapper) = &self.mapper {
+            return match mapper.map_as(records, (correction, late), &key, self.wire.clock.now()) {
+                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
+                Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
+                Err(Refusal::NotApplicable) => Mapped::NotApplicable,
+            };
+        }
+        // An array; for a sink that gets them one by one the event alone.
+        let mut body = Vec::with_capacity(records.len() * 768 + 2);
+        if let ([record], 0 | 1) = (records, self.config.batch) {
+            Subject::of(record, correction, late).write(&mut body);
+            return Mapped::Flight { key, body, keep: false };
+        }
+        for record in records {
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            Subject::of(record, correction, late).write(&mut body);
+        }
+        body.push(b']');
+        Mapped::Flight { key, body, keep: false }
     }
 }
 
 /// The event's id for a lone event, else the first 16 bytes of SHA-256 over the ids in order, hex. What was refused before
 /// goes out under another key each time: its bytes may be others now, and whoever keeps answers by their key would give the
 /// same refusal again.
-pub(super) fn key(records: &[Record]) -> String {
+fn key(records: &[Record]) -> String {
     let refused = |record: &Record| record.again.as_ref().map_or(0, |again| again.attempts);
     if let [record] = records {
         return match refused(record) {

@@ -229,7 +229,7 @@ mod tests {
                     continue; // it is always the first
                 }
                 assert!(set(&mut record.event, source.pointer(), word), "{} {word}", source.pointer());
-                let found = source.read(Subject::of(&record, false));
+                let found = source.read(Subject::of(&record, false, false));
                 let said = match found {
                     Some(Found::Text(text)) => text.into_owned(),
                     Some(Found::Boolean(value)) => value.to_string(),
@@ -276,7 +276,7 @@ mod tests {
         let said = |pointer: &str, word: &str| {
             let source = Source::at(pointer).expect("a place");
             made.iter().any(|record| {
-                let found = source.read(Subject::of(record, false));
+                let found = source.read(Subject::of(record, false, false));
                 found == Some(Found::Text(word.into()))
             })
         };

@@ -88,7 +88,7 @@ impl<S: Sink> Relay<S> {
             return Ok(());
         }
         let verdicts = self.filtered_before(Seq(u64::MAX));
-        let (id, when) = (self.id, if lane == Lane::New { When::Lazy } else { When::Now });
+        let (id, when) = (self.id, if lane.is_queue() { When::Lazy } else { When::Now });
         tracing::debug!(count = verdicts.len(), "filtered");
         self.stored("settle", |journal| {
             let verdicts = verdicts.clone();

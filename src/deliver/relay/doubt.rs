@@ -103,6 +103,7 @@ impl<S: Sink> Relay<S> {
 
     /// One question; after shutdown it may still take the grace period.
     async fn look_up(&mut self, batch: &Batch<'_>, item: usize) -> Result<Presence, Ended> {
+        self.turn().await?;
         let (shutdown, grace) = (self.shutdown.clone(), self.grace);
         let late = async {
             shutdown.cancelled().await;

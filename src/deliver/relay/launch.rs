@@ -39,7 +39,9 @@ impl<S: Sink> Relay<S> {
             fit = fit.clamp(1, part.len().max(1));
             round.defer(&mut span, fit);
             part = part.get(..fit).unwrap_or_default();
-            match self.sink.map(part, corrections) {
+            let late = lane == Lane::Late;
+            let mapped = if late { self.sink.map_late(part) } else { self.sink.map(part, corrections) };
+            match mapped {
                 Mapped::ByEvent | Mapped::NotApplicable => return Ok(Launch::Send { span, flight: None }),
                 Mapped::Unmappable { index: 0, reason } => {
                     if self.has_failed() && reason != NOT_IN_DIRECTORY {
@@ -64,8 +66,9 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Keeps a flight, unless it is a lone event that is found alone again and mapped to the same bytes again: one of a
-    /// split batch, one that others were filtered from, or a released event may not be.
+    /// split batch, one that others were filtered from, one that newer ones may overtake, or a released event may not be.
     async fn keep(&mut self, part: &[Record], lane: Lane, again: bool, flight: &Flight) -> Result<(), Ended> {
+        let again = again && !self.flow.is_live_first();
         let alone = part.len() == 1 && again && lane == Lane::New && !self.sink.on_ambiguous().is_careful();
         if lane == Lane::Corrections || (alone && !part.iter().any(|r| r.provisional)) {
             return Ok(());

@@ -13,6 +13,7 @@ use super::reader::{Reader, as_text};
 use super::request;
 use super::tree::Place;
 use super::{answers, auth, database, presets, proxy};
+use crate::deliver::relay::{Flow, Order};
 use crate::deliver::{self, Kind, UnknownPerson, api};
 use crate::journal::Start;
 use crate::tls::TlsMode;
@@ -78,6 +79,7 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
     {
         reader.wrong("unknown_person", node, "\"send\", or a table [directory] that knows people");
     }
+    let flow = flow(&reader);
     if reader.get("type").is_none() {
         reader.missing("type", "type = \"api\" or type = \"postgres\"");
     }
@@ -98,8 +100,18 @@ pub(super) fn sink(reader: Reader<'_>, around: &Around<'_>) -> Sink {
         None => None,
     };
     let config =
-        (|| Some(deliver::Config { name: name.clone()?, start, filter, unknown_person: unknown, kind: kind? }))();
+        (|| Some(deliver::Config { name: name.clone()?, start, filter, unknown_person: unknown, flow, kind: kind? }))();
     Sink { path, name: name.map(|n| (n, name_place)), config }
+}
+
+/// How fast, and in which order.
+fn flow(reader: &Reader<'_>) -> Flow {
+    let number = |key, expected| reader.number(key, 1..=1_000_000, expected).and_then(|n| u32::try_from(n).ok());
+    Flow {
+        requests_per_minute: number("max_requests_per_minute", "a whole number of requests a minute, for example 60"),
+        catch_up_per_minute: number("catch_up_per_minute", "a whole number of events a minute, for example 600"),
+        order: reader.word("order", &[("strict", Order::Strict), ("live-first", Order::LiveFirst)]).unwrap_or_default(),
+    }
 }
 
 pub(super) fn batch(reader: &Reader<'_>, most: u64, default: usize) -> usize {

@@ -51,27 +51,68 @@ pub(super) fn wish(rules: &Rules, reply: &Answer, now: UtcMicros) -> Option<Dura
         window(until, number("ratelimit-remaining"));
         // draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit: "name";r=0;t=30`, one or several.
         for policy in header(&reply.headers, "ratelimit").unwrap_or_default().split(',') {
-            let parameter = |name: &str| {
-                policy
-                    .split(';')
-                    .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
-            };
-            window(parameter("t").map(Duration::from_secs), parameter("r"));
+            window(parameter(policy, "t").map(Duration::from_secs), parameter(policy, "r"));
         }
     }
     for wait in &rules.waits {
-        let text = header(&reply.headers, &wait.header);
-        let until = match wait.unit {
-            Unit::Delta => text.and_then(leading_number).map(Duration::from_secs),
-            Unit::Epoch => text.and_then(leading_number).map(|at| {
-                let at = i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-                until(at, now)
-            }),
-            Unit::Date => text.and_then(rules::http_date).map(|at| until(at, now)),
-        };
+        let until = header(&reply.headers, &wait.header).and_then(|text| told(wait.unit, text, now));
         window(until, wait.remaining.as_deref().and_then(number));
     }
     used_up.or(open)
+}
+
+/// A number of seconds that is no span of time but an instant, in seconds since 1970 (2001).
+const INSTANT: u64 = 1_000_000_000;
+
+/// The same in milliseconds since 1970.
+const INSTANT_MS: u64 = 1_000_000_000_000;
+
+/// How long the sink lets nobody in, by what an answer of any status says: the longest of the windows of which nothing is
+/// left. Without `[[sink.wait]]` the headers of the IETF draft in its forms and the `X-RateLimit` headers that came before it
+/// are read.
+pub(in crate::deliver::api) fn used_up(rules: &Rules, reply: &Answer, now: UtcMicros) -> Option<Duration> {
+    let now = header(&reply.headers, "date").and_then(rules::http_date).unwrap_or(now.0);
+    let text = |name: &str| header(&reply.headers, name);
+    let number = |name: &str| text(name).and_then(leading_number);
+    let empty = |remaining: &str| number(remaining) == Some(0);
+    if !rules.waits.is_empty() {
+        let windows = rules.waits.iter().filter(|wait| wait.remaining.as_deref().is_some_and(empty));
+        return windows.filter_map(|wait| told(wait.unit, text(&wait.header)?, now)).max();
+    }
+    let pairs = [("ratelimit-remaining", "ratelimit-reset"), ("x-ratelimit-remaining", "x-ratelimit-reset")];
+    let pairs = pairs.into_iter().filter(|(remaining, _)| empty(remaining));
+    let pairs = pairs.filter_map(|(_, reset)| Some(reset_in(number(reset)?, now)));
+    let policies = reply.headers.get_all("ratelimit").iter().filter_map(|value| value.to_str().ok());
+    let policies = policies.flat_map(|value| value.split(',')).filter(|policy| parameter(policy, "r") == Some(0));
+    pairs.chain(policies.filter_map(|policy| Some(Duration::from_secs(parameter(policy, "t")?)))).max()
+}
+
+/// What `…-Reset` means: vendors write a span or an instant under the same name.
+fn reset_in(reset: u64, now: i64) -> Duration {
+    let micros = |at: u64, unit: i64| i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(unit);
+    match reset {
+        ..INSTANT => Duration::from_secs(reset),
+        INSTANT..INSTANT_MS => until(micros(reset, 1_000_000), now),
+        INSTANT_MS.. => until(micros(reset, 1000), now),
+    }
+}
+
+/// A parameter of one policy of a `RateLimit` header (draft-ietf-httpapi-ratelimit-headers-08 and later):
+/// `"name";r=0;t=30`, or `limit=100, remaining=0, reset=30` of the drafts before, which has none of them.
+fn parameter(policy: &str, name: &str) -> Option<u64> {
+    policy.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+}
+
+/// What a configured header says.
+fn told(unit: Unit, text: &str, now: i64) -> Option<Duration> {
+    match unit {
+        Unit::Delta => leading_number(text).map(Duration::from_secs),
+        Unit::Epoch => leading_number(text).map(|at| {
+            let at = i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            until(at, now)
+        }),
+        Unit::Date => rules::http_date(text).map(|at| until(at, now)),
+    }
 }
 
 /// From `now` until `at`, both in microseconds since 1970; nothing if that is over.

@@ -1,8 +1,8 @@
 //! What a mapping may take from an event: one entry for each place in the event's JSON, with the type of what stands
 //! there.
 //!
-//! Must not: differ from [`crate::event::json`]. The one virtual place is `/person/external_id`, which falls back to the
-//! terminal's own id as long as nobody knows a better one.
+//! Must not: differ from [`crate::event::json`]. Two places are virtual: `/person/external_id` falls back to the
+//! terminal's own id as long as nobody knows a better one, and `/late` says how an event leaves.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,13 +22,15 @@ pub struct Subject<'e> {
     pub correction: bool,
     /// What a person put in the place of what would go out: target and JSON.
     pub edits: &'e [(String, String)],
+    /// It leaves late, behind newer ones.
+    pub late: bool,
 }
 
 impl<'e> Subject<'e> {
     /// An event, or a correction, as the journal gives it to a sink.
-    pub fn of(record: &'e Record, correction: bool) -> Self {
+    pub fn of(record: &'e Record, correction: bool, late: bool) -> Self {
         let edits = record.again.as_ref().map_or(&[][..], |again| &again.edits);
-        Self { event: &record.event, correction, edits }
+        Self { event: &record.event, correction, edits, late }
     }
 
     /// What a person put at a target.
@@ -36,24 +38,20 @@ impl<'e> Subject<'e> {
         self.edits.iter().find(|(edited, _)| edited == target).map(|(_, json)| json.as_str())
     }
 
-    /// The JSON that the plain sink sends.
+    /// The event's JSON, as it was heard.
     pub fn json(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
-        if self.correction {
-            json::write_correction(self.event, &mut out);
-        } else {
-            json::write(self.event, &mut out);
-        }
+        self.write_as_heard(&mut out);
         out
     }
 
-    /// The same as it goes out, with what a person put in its place; a path of keys that leads nowhere yet is made.
-    pub fn sent_json(self) -> Vec<u8> {
-        let json = self.json();
-        if self.edits.is_empty() {
-            return json;
+    /// The same as it goes out, behind what stands there already, with what a person put in its place; a path of keys that
+    /// leads nowhere yet is made.
+    pub fn write(self, out: &mut Vec<u8>) {
+        if self.edits.is_empty() || self.correction {
+            return self.write_as_heard(out);
         }
-        let mut tree: Value = serde_json::from_slice(&json).unwrap_or_default();
+        let mut tree: Value = serde_json::from_slice(&self.json()).unwrap_or_default();
         for (target, value) in self.edits {
             let mut place = &mut tree;
             for key in target.split('.') {
@@ -64,7 +62,16 @@ impl<'e> Subject<'e> {
             }
             *place = serde_json::from_str(value).unwrap_or_default();
         }
-        serde_json::to_vec(&tree).unwrap_or_default()
+        // Writing a tree into a Vec can't fail.
+        let _ = serde_json::to_writer(out, &tree);
+    }
+
+    fn write_as_heard(self, out: &mut Vec<u8>) {
+        match (self.correction, self.late) {
+            (true, _) => json::write_correction(self.event, out),
+            (false, true) => json::write_late(self.event, out),
+            (false, false) => json::write(self.event, out),
+        }
     }
 
     /// The same as a tree, with the virtual places filled in.
@@ -72,6 +79,9 @@ impl<'e> Subject<'e> {
         let mut tree: Value = serde_json::from_slice(&self.json()).unwrap_or_default();
         if let (Some(person), Some(id)) = (tree.get_mut("person"), external_id(self.event)) {
             person["external_id"] = id.as_str().into();
+        }
+        if let Some(tree) = tree.as_object_mut() {
+            tree.insert("late".to_owned(), self.late.into());
         }
         tree
     }
@@ -154,6 +164,7 @@ impl Source {
     pub fn read(self, subject: Subject<'_>) -> Option<Found<'_>> {
         match self.0.pointer {
             "/kind" if subject.correction => text("correction"),
+            "/late" => Some(Found::Boolean(subject.late)),
             "" => Some(Found::Json(subject.json())),
             _ => (self.0.read)(subject.event),
         }
@@ -215,7 +226,7 @@ fn method(methods: Methods, nth: usize) -> Option<Found<'static>> {
 /// A list or an object, cut out of the event's JSON: rarely asked for, so not worth a second writer. A number in it has its
 /// first 15 digits right.
 fn part<'e>(event: &'e Event, pointer: &str) -> Option<Found<'e>> {
-    let tree = Subject { event, correction: false, edits: &[] }.tree();
+    let tree = Subject { event, correction: false, edits: &[], late: false }.tree();
     tree.pointer(pointer).and_then(|value| serde_json::to_vec(value).ok()).map(Found::Json)
 }
 
@@ -301,4 +312,6 @@ static ENTRIES: &[Entry] = &[
     entry("/native_prev", Type::Text, |e| maybe(e.reading.native_prev.as_ref())),
     entry("/seq_epoch", Type::Number, |e| (e.seq_epoch != 0).then(|| number(e.seq_epoch)).flatten()),
     entry("/gap_before", Type::Number, |e| e.gap_before.and_then(number)),
+    // No matter of the event: see `Source::read`.
+    entry("/late", Type::Boolean, |_| None),
 ];

@@ -32,7 +32,7 @@ fn mapping(fields: Vec<(&str, Rule)>) -> Mapping {
 fn mapped(fields: Vec<(&str, Rule)>, event: &Event) -> Result<String, String> {
     let item = Item::new(&mapping(fields)).expect("a good mapping");
     let mut out = b"before".to_vec();
-    let written = item.write(Subject { event, correction: false, edits: &[] }, &mut out);
+    let written = item.write(Subject { event, correction: false, edits: &[], late: false }, &mut out);
     let text = String::from_utf8(out.split_off(6)).expect("text");
     assert!(written.is_ok() || text.is_empty(), "a failed item leaves nothing behind");
     written.map(|()| text).map_err(|unmappable| unmappable.0)
@@ -50,7 +50,7 @@ proptest! {
     #[test]
     fn every_source_agrees_with_the_events_json(seed in proptest::num::u64::ANY, correction in proptest::bool::ANY) {
         let event = any(seed);
-        let subject = Subject { event: &event, correction, edits: &[] };
+        let subject = Subject { event: &event, correction, edits: &[], late: false };
         let tree = subject.tree();
         for pointer in Source::pointers() {
             let source = Source::at(pointer).expect("it is in the list");

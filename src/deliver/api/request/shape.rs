@@ -119,7 +119,7 @@ impl Mapper {
         let measured = records.len().saturating_mul(ROOMY) > self.max_bytes;
         let (mut first, mut people, mut item, mut bytes) = (None, HashSet::new(), Vec::new(), 0);
         for (index, record) in records.iter().enumerate() {
-            let subject = Subject::of(record, corrections);
+            let subject = Subject::of(record, corrections, false);
             if self.late.is_some() || self.route.varies {
                 let Ok(route) = self.route(subject, now) else { return index.max(1) };
                 if *first.get_or_insert_with(|| route.clone()) != route {
@@ -148,7 +148,8 @@ impl Mapper {
         records.len()
     }
 
-    /// The request for these events, of which [`Mapper::fit`] has said that they go together.
+    /// [`Mapper::map_as`] of events that aren't late.
+    #[cfg(test)]
     pub(in crate::deliver::api) fn map(
         &self,
         records: &[Record],
@@ -156,11 +157,24 @@ impl Mapper {
         key: &str,
         now: Now,
     ) -> Result<Outgoing, Refusal> {
+        self.map_as(records, (corrections, false), key, now)
+    }
+
+    /// The request for these events, of which [`Mapper::fit`] has said that they go together; they are corrections, or leave
+    /// late.
+    pub(in crate::deliver::api) fn map_as(
+        &self,
+        records: &[Record],
+        (corrections, late_ones): (bool, bool),
+        key: &str,
+        now: Now,
+    ) -> Result<Outgoing, Refusal> {
+        let subject_of = |record| Subject::of(record, corrections, late_ones);
         if corrections && self.item.is_some() && self.correction.is_none() {
             return Err(Refusal::NotApplicable);
         }
         let failed = |index: usize| move |unmappable: Unmappable| Refusal::Unmappable { index, reason: unmappable.0 };
-        let Some(leading) = records.first().map(|record| Subject::of(record, corrections)) else {
+        let Some(leading) = records.first().map(&subject_of) else {
             return Err(Refusal::NotApplicable);
         };
         if let Some((Late { max_age, then: Then::Reject }, _)) = &self.late
@@ -191,7 +205,7 @@ impl Mapper {
                     self.frame.next(&mut outgoing.body);
                 }
                 let start = outgoing.body.len();
-                self.write(Subject::of(record, corrections), &mut outgoing.body).map_err(failed(index))?;
+                self.write(subject_of(record), &mut outgoing.body).map_err(failed(index))?;
                 outgoing.sent.push(Sent::Within(start..outgoing.body.len()));
             }
             self.frame.close(&mut outgoing.body);
@@ -225,7 +239,7 @@ impl Mapper {
         }
         match self.chosen(subject.correction) {
             Some(item) => item.write(subject, out)?,
-            None => out.extend_from_slice(&subject.sent_json()),
+            None => subject.write(out),
         }
         if cloud {
             out.push(b'}');

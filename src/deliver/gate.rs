@@ -1,0 +1,222 @@
+//! Whether one more request may leave: the sink's cap, and what the other side said of its own limit.
+//!
+//! Must not: ask what time it is, or know who asks; a relay waits its turn here, and so does a sink that sends more than one
+//! request for a batch (a poll, a look-up, a second try with a new credential).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long the other side's word on its own limit is believed at most. What it asks for by `Retry-After` has a bound of its
+/// own ([`Backoff`](crate::backoff::Backoff)).
+pub const LONGEST_HOLD: Duration = Duration::from_secs(300);
+
+/// Why a request has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// `max_requests_per_minute`.
+    Cap,
+    /// The other side said that its limit is used up.
+    UsedUp,
+}
+
+impl Why {
+    /// For `status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cap => "max_requests_per_minute is used up",
+            Self::UsedUp => "the sink says that its rate limit is used up",
+        }
+    }
+}
+
+/// A cheap, cloneable handle; one for each relay.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    rate: Option<Rate>,
+    held_until: Option<Instant>,
+    /// A turn that was taken for the next request.
+    paid: bool,
+}
+
+impl Gate {
+    /// With a cap on requests a minute; `None`: as many as are answered.
+    pub fn new(per_minute: Option<u32>) -> Self {
+        Self(Arc::new(Mutex::new(State { rate: per_minute.map(Rate::new), ..State::default() })))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The other side lets nobody in for so long.
+    pub fn hold(&self, now: Instant, wish: Duration) {
+        let until = now + wish.min(LONGEST_HOLD);
+        self.with(|state| state.held_until = Some(state.held_until.map_or(until, |held| held.max(until))));
+    }
+
+    /// How long the next request has to wait, and why; `None`: it may leave now.
+    pub fn delay(&self, now: Instant) -> Option<(Duration, Why)> {
+        self.with(|state| state.delay(now))
+    }
+
+    /// Takes a turn for one request; how long to wait before asking again if there is none yet.
+    pub fn take(&self, now: Instant) -> Result<(), (Duration, Why)> {
+        self.with(|state| state.take(now))
+    }
+
+    /// Takes a turn for the first request of what the sink is asked to do next.
+    pub(super) fn prepay(&self, now: Instant) -> Result<(), (Duration, Why)> {
+        self.with(|state| {
+            state.paid = false;
+            state.take(now)?;
+            state.paid = true;
+            Ok(())
+        })
+    }
+
+    /// Waits for a turn; at once where one was taken for this request. For sinks: whoever waits may be dropped here.
+    pub async fn turn(&self) {
+        if self.with(|state| std::mem::take(&mut state.paid)) {
+            return;
+        }
+        while let Err((delay, _)) = self.take(Instant::now()) {
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+impl State {
+    fn delay(&self, now: Instant) -> Option<(Duration, Why)> {
+        let left = |until: Instant| until.saturating_duration_since(now);
+        let held = self.held_until.map(left).unwrap_or_default();
+        let capped = self.rate.as_ref().and_then(Rate::opens).map(left).unwrap_or_default();
+        let longest = if held >= capped { (held, Why::UsedUp) } else { (capped, Why::Cap) };
+        Some(longest).filter(|(delay, _)| !delay.is_zero())
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), (Duration, Why)> {
+        if let Some(closed) = self.delay(now) {
+            return Err(closed);
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.spend(now);
+        }
+        Ok(())
+    }
+}
+
+/// A cap on requests that holds in every minute, wherever it begins: evenly, with at most a tenth of a minute's at once after
+/// a pause (the generic cell rate algorithm, ITU-T I.371). With `n` a minute and `b` at once, the others follow at
+/// `n - b + 1` a minute: `b` at the beginning of a minute and those that follow in it are never more than `n`. In the long
+/// run that is nine tenths of the cap; the rest is what requests may shift on their way there.
+#[derive(Debug, Clone)]
+struct Rate {
+    interval: Duration,
+    tolerance: Duration,
+    /// When the next request would be due at an even pace.
+    due: Option<Instant>,
+}
+
+impl Rate {
+    fn new(per_minute: u32) -> Self {
+        let per_minute = per_minute.max(1);
+        let burst = 1 + per_minute / 10;
+        let even = per_minute - burst + 1;
+        // Rounded up: never faster.
+        let interval = MINUTE / even + Duration::from_nanos(1);
+        Self { interval, tolerance: interval * (burst - 1), due: None }
+    }
+
+    fn opens(&self) -> Option<Instant> {
+        // A machine that has just started has no earlier instant.
+        self.due.map(|due| due.checked_sub(self.tolerance).unwrap_or(due))
+    }
+
+    fn spend(&mut self, now: Instant) {
+        self.due = Some(self.due.map_or(now, |due| due.max(now)) + self.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends as fast as it may for so long; answers when, from the start.
+    fn sent(per_minute: u32, minutes: u32, mut pause: impl FnMut(usize) -> Duration) -> Vec<Duration> {
+        let (gate, begin) = (Gate::new(Some(per_minute)), Instant::now());
+        let (mut now, mut sent) = (begin, Vec::new());
+        while now < begin + MINUTE * minutes {
+            match gate.take(now) {
+                Ok(()) => {
+                    sent.push(now - begin);
+                    now += pause(sent.len());
+                }
+                Err((delay, why)) => {
+                    assert_eq!(why, Why::Cap);
+                    now += delay;
+                }
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn no_minute_has_more_than_the_cap_wherever_it_begins() {
+        for per_minute in [1, 2, 5, 9, 10, 11, 60, 600, 6000] {
+            // Without a pause, and with pauses in which turns are saved up.
+            for rest in [0, 7, 30, 90] {
+                let sent = sent(per_minute, 30, |n| Duration::from_secs(if n.is_multiple_of(13) { rest } else { 0 }));
+                let mut last = 0;
+                for (first, at) in sent.iter().enumerate() {
+                    while last < sent.len() && sent[last] < *at + MINUTE {
+                        last += 1;
+                    }
+                    assert!(last - first <= per_minute as usize, "{} of {per_minute} after {at:?}", last - first);
+                }
+                if rest == 0 {
+                    let most = f64::from(per_minute) * 30.0;
+                    assert!(sent.len() as f64 >= 0.88 * most, "the cap is used: {} of {most}", sent.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_pause_a_tenth_of_a_minutes_requests_may_leave_at_once() {
+        let (gate, begin) = (Gate::new(Some(60)), Instant::now());
+        for later in [0, 3600] {
+            let now = begin + Duration::from_secs(later);
+            assert!((0..7).all(|_| gate.take(now).is_ok()));
+            assert!(gate.take(now).is_err_and(|(delay, _)| delay > Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn without_a_cap_only_the_other_sides_word_holds_and_not_for_ever() {
+        let (gate, now) = (Gate::default(), Instant::now());
+        assert!((0..1000).all(|_| gate.take(now).is_ok()));
+        gate.hold(now, Duration::from_secs(30));
+        gate.hold(now, Duration::from_secs(10));
+        assert_eq!(gate.delay(now), Some((Duration::from_secs(30), Why::UsedUp)));
+        assert_eq!(gate.take(now + Duration::from_secs(30)), Ok(()));
+        gate.hold(now, Duration::from_secs(86_400));
+        assert_eq!(gate.delay(now), Some((LONGEST_HOLD, Why::UsedUp)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_was_paid_for_is_taken_once() {
+        let (gate, begin) = (Gate::new(Some(1)), Instant::now());
+        assert_eq!(gate.prepay(begin), Ok(()));
+        gate.turn().await;
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        gate.turn().await;
+        assert!(begin.elapsed() >= MINUTE);
+    }
+}
