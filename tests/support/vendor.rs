@@ -206,8 +206,11 @@ impl VendorApi {
             request_count: 0,
             oracle: Oracle::default(),
         };
-        let mut api = Self { port: super::free_port(), shared: Arc::new(Mutex::new(shared)), running: None };
-        api.start_again();
+        // Bound at once: a port that is only looked up may be another test's by then.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut api = Self { port, shared: Arc::new(Mutex::new(shared)), running: None };
+        api.serve(listener);
         api
     }
 
@@ -261,7 +264,10 @@ impl VendorApi {
     /// Comes back on the same port.
     pub fn start_again(&mut self) {
         self.stop();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port)).unwrap();
+        self.serve(std::net::TcpListener::bind(("127.0.0.1", self.port)).unwrap());
+    }
+
+    fn serve(&mut self, listener: std::net::TcpListener) {
         listener.set_nonblocking(true).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let router = axum::Router::new()
