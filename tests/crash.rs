@@ -47,8 +47,8 @@ max_shrink_percent = 100
 {api}unknown_person = "quarantine"
 on_ambiguous = "resend"
 kinds = ["attendance_punch", "access_decision", "unknown"]
-#ORDER
-#RATE
+order = "live-first"
+max_requests_per_minute = 6000
 [sink.request]
 body = "array"
 [sink.map]
@@ -56,8 +56,8 @@ event_id = "/event_id"
 native_seq = "/native_seq"
 worker = {{ from = "/person/external_id", trim = true }}
 at = {{ from = "/event_time", zone = "America/Santiago", format = "%Y-%m-%d %H:%M:%S" }}
-#LATE
-{central}#ORDER
+late = "/late"
+{central}order = "live-first"
 "#,
         people = people.display(),
         api = support::api_sink(vendor, 200),
