@@ -26,6 +26,8 @@ struct Seen {
     down: bool,
     /// Requests a minute that it takes; it answers 429 to the others.
     cap: usize,
+    /// It refuses every event whose number can be divided by this, and every batch with one in it.
+    poison: Option<u64>,
     /// When requests left, and how they were answered.
     requests: Vec<(Instant, u16)>,
     /// When requests arrived that were let in.
@@ -77,6 +79,9 @@ impl Sink for Vendor {
                 (0, Outcome::Retry { reason: "no connection".to_owned(), after: None })
             } else if recent >= seen.cap {
                 (429, Outcome::Retry { reason: "too many".to_owned(), after: Some(10 * SECOND) })
+            } else if seen.poison.is_some_and(|n| batch.records.iter().any(|r| r.seq.0.is_multiple_of(n))) {
+                seen.arrived.push(now);
+                (422, Outcome::Refused { reason: "http 422".to_owned(), answer: String::new() })
             } else {
                 seen.arrived.push(now);
                 for record in batch.records {
@@ -284,6 +289,30 @@ async fn after_72_hours_of_outage_new_events_arrive_in_seconds_while_50_000_drai
     assert!(figures.live >= 300 && figures.p95 < 5 * SECOND, "{figures:?}");
     // All that waited is marked, and nothing else.
     assert_eq!((figures.late, figures.late_though_live, figures.doubled), (50_000, 0, 0), "{figures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_requests_that_look_for_poison_count_against_the_cap_too() {
+    let flow = Flow { requests_per_minute: Some(30), ..Flow::default() };
+    let mut simulation = Simulation::start(30, flow).await;
+    {
+        let mut seen = simulation.seen.lock().unwrap();
+        seen.down = false;
+        seen.poison = Some(97);
+    }
+    simulation.hear(400).await;
+    let settled = |board: &StatusBoard| board.read().iter().map(|s| s.delivered + s.quarantined).sum::<u64>();
+    while settled(&simulation.board) < 400 {
+        simulation.step(Duration::from_millis(25)).await;
+        assert!(simulation.begin.elapsed() < 60 * MINUTE, "it goes on");
+    }
+    let quarantined = simulation.board.read()[0].quarantined;
+    let requests = simulation.seen.lock().unwrap().requests.clone();
+    assert!(quarantined == 4 && requests.len() > 40, "{quarantined} quarantined, {} requests", requests.len());
+    for (at, (from, _)) in requests.iter().enumerate() {
+        let count = requests[at..].iter().take_while(|r| r.0 < *from + MINUTE).count();
+        assert!(count <= 30, "{count} in a minute");
+    }
 }
 
 #[tokio::test(start_paused = true)]
