@@ -213,8 +213,15 @@ mod tests {
     #[test]
     fn every_place_at_which_a_map_may_look_can_hold_every_word() {
         // What no terminal says as it likes, what stands at a third place only, and what is said of the delivery.
-        let left_out =
-            ["/event_id", "/corrects", "/device_time_raw", "/device_time_local", "/methods/2", "/credential/bits", "/late"];
+        let left_out = [
+            "/event_id",
+            "/corrects",
+            "/device_time_raw",
+            "/device_time_local",
+            "/methods/2",
+            "/credential/bits",
+            "/late",
+        ];
         for source in Source::pointers().filter_map(Source::at) {
             let words = match source.kind() {
                 Type::Word => source.words(),
