@@ -113,18 +113,29 @@ fn local(event: &Event) -> Option<jiff::civil::DateTime> {
     Zone::named(&event.source.zone).unwrap_or_else(|_| Zone::utc()).local(event.times.event)
 }
 
-/// Sink and last error, from the running gateway if there is one.
-fn why_sinks_wait(config: &Config) -> Vec<(String, String)> {
+/// Of each sink why it waits and when it tries again, from the running gateway if there is one.
+fn why_sinks_wait(config: &Config) -> Vec<(String, Wait)> {
     let Ok(status) = client::get(&config.manage.socket, "/status") else { return Vec::new() };
     let sinks = status["sinks"].as_array().cloned().unwrap_or_default();
     let text = |sink: &Value, key: &str| sink[key].as_str().map(str::to_owned);
-    sinks.iter().filter_map(|sink| Some((text(sink, "name")?, text(sink, "error")?))).collect()
+    let wait = |sink: &Value| Wait {
+        why: text(sink, "error").or_else(|| text(sink, "waits_for")),
+        next: text(sink, "next_try"),
+    };
+    sinks.iter().filter_map(|sink| Some((text(sink, "name")?, wait(sink)))).collect()
+}
+
+/// Why a sink waits, and until when, as the gateway says it.
+#[derive(Default)]
+struct Wait {
+    why: Option<String>,
+    next: Option<String>,
 }
 
 /// What the configuration and the running gateway say of the sinks.
 struct Sinks {
     config: Config,
-    waits: Vec<(String, String)>,
+    waits: Vec<(String, Wait)>,
 }
 
 impl Sinks {
@@ -136,10 +147,11 @@ impl Sinks {
 
 /// What a sink did with the event: a word, and what there is to say of it.
 fn fate(event: &Event, sink: &str, fate: &Fate, sinks: &Sinks) -> (&'static str, Value) {
-    let why = || sinks.waits.iter().find(|(name, _)| name == sink).map(|(_, error)| error.clone());
+    let wait = sinks.waits.iter().find(|(name, _)| name == sink).map(|(_, wait)| wait);
+    let (why, next) = (wait.and_then(|w| w.why.as_deref()), wait.and_then(|w| w.next.as_deref()));
     match fate {
-        Fate::Pending => ("pending", json!({ "waits_for": why() })),
-        Fate::Released => ("pending", json!({ "released": true, "waits_for": why() })),
+        Fate::Pending => ("pending", json!({ "waits_for": why, "next_try": next })),
+        Fate::Released => ("pending", json!({ "released": true, "waits_for": why, "next_try": next })),
         Fate::Settled { delivery: None, .. } if !sinks.takes(sink, event) => ("filtered", json!({})),
         Fate::Settled { delivery, correction_pending } => {
             let mut said = json!({ "correction_pending": correction_pending });
@@ -221,7 +233,11 @@ fn show(traced: &Traced, sinks: &Sinks, out: &mut Output) -> std::io::Result<()>
         let (word, said) = fate(&traced.record.event, name, of, sinks);
         let text = |key: &str| table::value(&said[key]);
         let line = match of {
-            Fate::Pending | Fate::Released if said["waits_for"].is_string() => format!("{word}: {}", text("waits_for")),
+            Fate::Pending | Fate::Released if said["waits_for"].is_string() => {
+                let next =
+                    said["next_try"].as_str().map(|_| format!("; next request at {}", table::time(&said["next_try"])));
+                format!("{word}: {}{}", text("waits_for"), next.unwrap_or_default())
+            }
             Fate::Released => format!("{word}, released from quarantine"),
             Fate::Settled { delivery: None, .. } if word == "filtered" => {
                 "left out by the sink's filter (kinds, terminals, outcome)".to_owned()

@@ -14,7 +14,7 @@ mod listener;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -68,7 +68,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// Answers until the gateway stops, then removes the socket file.
 pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, shutdown: CancellationToken) {
-    let path = listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
+    // Also where this future is dropped before it has seen the end.
+    let _file = listener.local_addr().ok().and_then(|a| a.as_pathname().map(|path| SocketFile(path.to_owned())));
     let router = Router::new()
         .route("/status", get(status))
         .route("/quarantine/replay", post(replay))
@@ -86,9 +87,15 @@ pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, s
             }
         }
     }
-    if let Some(path) = path {
+}
+
+/// Removes the socket file when it goes.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
         // Gone already is as good as removed.
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
