@@ -50,10 +50,15 @@ async fn run() {
     println!("{EVENTS} events, best of {ROUNDS} rounds");
     for batch in [1, 100, 500] {
         let plain = best(&sink(&world, batch, ""), &records, batch);
-        println!("batch {batch}: the event's own JSON {plain:.2} us per event");
+        let made = allocations(&sink(&world, batch, ""), &records, batch);
+        println!("batch {batch}: the event's own JSON {plain:.2} us and {made:.2} allocations per event");
         for (what, keys) in [("four fields, one a local time", FIELDS), ("one template", TEMPLATE)] {
             let mapped = best(&sink(&world, batch, keys), &records, batch);
-            println!("batch {batch}: {what} {mapped:.2} us per event, {:.2} of the plain JSON", mapped / plain);
+            let made = allocations(&sink(&world, batch, keys), &records, batch);
+            println!(
+                "batch {batch}: {what} {mapped:.2} us and {made:.2} allocations per event, {:.2} of the plain JSON",
+                mapped / plain
+            );
         }
     }
 }
@@ -80,6 +85,17 @@ fn best(sink: &api::Api, records: &[Record], batch: usize) -> f64 {
         (cpu_seconds() - start) * 1e6 / records.len() as f64
     };
     (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
+}
+
+/// Allocations per event of one round.
+fn allocations(sink: &api::Api, records: &[Record], batch: usize) -> f64 {
+    let counted = allocation_counter::measure(|| {
+        for part in records.chunks(batch) {
+            assert_eq!(sink.fit(part, false), part.len());
+            assert!(matches!(std::hint::black_box(sink.map(part, false)), Mapped::Flight { .. }));
+        }
+    });
+    counted.count_total as f64 / records.len() as f64
 }
 
 fn cpu_seconds() -> f64 {

@@ -113,9 +113,10 @@ impl State {
 }
 
 /// A cap on requests that holds in every minute, wherever it begins: evenly, with at most a tenth of a minute's at once after
-/// a pause (the generic cell rate algorithm, ITU-T I.371). With `n` a minute and `b` at once, the others follow at
-/// `n - b + 1` a minute: `b` at the beginning of a minute and those that follow in it are never more than `n`. In the long
-/// run that is nine tenths of the cap; the rest is what requests may shift on their way there.
+/// a pause, and none at the start, since what left before it is not known (the generic cell rate algorithm, ITU-T I.371).
+/// With `n` a minute and `b` at once, the others follow at `n - b + 1` a minute: `b` at the beginning of a minute and those
+/// that follow in it are never more than `n`. A twentieth of `n` less, so that requests may shift on their way there and
+/// still be no more than `n` in a minute of the other side's. In the long run that is some 85 % of the cap.
 #[derive(Debug, Clone)]
 struct Rate {
     interval: Duration,
@@ -128,7 +129,7 @@ impl Rate {
     fn new(per_minute: u32) -> Self {
         let per_minute = per_minute.max(1);
         let burst = 1 + per_minute / 10;
-        let even = per_minute - burst + 1;
+        let even = per_minute - burst + 1 - per_minute / 20;
         // Rounded up: never faster.
         let interval = MINUTE / even + Duration::from_nanos(1);
         Self { interval, tolerance: interval * (burst - 1), due: None }
@@ -140,7 +141,7 @@ impl Rate {
     }
 
     fn spend(&mut self, now: Instant) {
-        self.due = Some(self.due.map_or(now, |due| due.max(now)) + self.interval);
+        self.due = Some(self.due.map_or(now + self.tolerance, |due| due.max(now)) + self.interval);
     }
 }
 
@@ -182,7 +183,7 @@ mod tests {
                 }
                 if rest == 0 {
                     let most = f64::from(per_minute) * 30.0;
-                    assert!(sent.len() as f64 >= 0.88 * most, "the cap is used: {} of {most}", sent.len());
+                    assert!(sent.len() as f64 >= 0.83 * most, "the cap is used: {} of {most}", sent.len());
                 }
             }
         }
@@ -191,9 +192,10 @@ mod tests {
     #[test]
     fn after_a_pause_a_tenth_of_a_minutes_requests_may_leave_at_once() {
         let (gate, begin) = (Gate::new(Some(60)), Instant::now());
-        for later in [0, 3600] {
+        // What left before the start is not known.
+        for (later, at_once) in [(0, 1), (3600, 7)] {
             let now = begin + Duration::from_secs(later);
-            assert!((0..7).all(|_| gate.take(now).is_ok()));
+            assert!((0..at_once).all(|_| gate.take(now).is_ok()));
             assert!(gate.take(now).is_err_and(|(delay, _)| delay > Duration::from_secs(1)));
         }
     }

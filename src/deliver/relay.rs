@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 pub use context::{Context, Pace};
 pub use flow::{Flow, Order};
 
+use self::aside::Aside;
 use self::doubt::Trust;
 use self::flow::Standing;
 use self::lanes::{CATCHING_UP, Turn};
@@ -177,9 +178,11 @@ impl<S: Sink> Relay<S> {
         loop {
             // A trial that has failed and is over lets the healing go on.
             nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)? || self.may_heal();
+            let mut aside = Aside::Nothing;
             if std::mem::take(&mut nudged) {
                 self.nudges.mark_unchanged();
-                self.drain_aside().await?;
+                aside = self.drain_aside().await?;
+                nudged = aside != Aside::Nothing;
             }
             if self.shutdown.is_cancelled() {
                 return Err(Ended::Shutdown);
@@ -189,7 +192,11 @@ impl<S: Sink> Relay<S> {
                     self.deliver(records, lane, None).await?;
                     continue;
                 }
-                Turn::Wait(until) => until,
+                Turn::Wait(_) if aside == Aside::More => continue,
+                Turn::Wait(until) => match aside {
+                    Aside::Later(at) => Some(until.map_or(at, |until| until.min(at))),
+                    _ => until,
+                },
             };
             if let Some(until) = until {
                 self.say_wait(until.saturating_duration_since(Instant::now()), Some(CATCHING_UP));
@@ -244,7 +251,11 @@ impl<S: Sink> Relay<S> {
             }
             let launch = match flight.take() {
                 Some(flight) => Launch::Send { span, flight: Some(flight) },
-                None => self.take_off(records, read, lane, span, &mut round).await?,
+                None => {
+                    // What is kept on disk before it leaves must not wait there: after a stop it would be in doubt.
+                    self.turn_opens().await?;
+                    self.take_off(records, read, lane, span, &mut round).await?
+                }
             };
             if let Launch::Send { span, flight } = launch {
                 let part = records.get(span.start..span.end).unwrap_or_default();

@@ -9,6 +9,7 @@ use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 
 use super::body;
+use super::edit;
 use super::error::Error;
 use super::reader::{self, Found};
 use super::schema::{db, un};
@@ -76,6 +77,7 @@ fn correction_id(of: EventId) -> EventId {
 /// Corrections that a sink still has to learn, ascending.
 pub(super) fn corrections(view: &mut View, sink: SinkId, most: usize) -> Result<Found, Error> {
     let mut found = reader::corrections(view, sink, most)?;
+    edit::attach(view.conn()?, sink, &mut found.records)?;
     for record in &mut found.records {
         record.event.corrects = Some(record.event.id);
         record.event.id = correction_id(record.event.id);

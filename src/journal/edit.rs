@@ -72,10 +72,12 @@ pub(super) fn attach(conn: &Connection, sink: SinkId, records: &mut [Record]) ->
     for record in records {
         let seq = record.seq.0;
         let attempts: Option<u32> = find.query_row(params![sink.0, db(seq)], |row| row.get(0)).optional()?;
-        let Some(attempts) = attempts else { continue };
-        let fields = fields_of(conn, sink.0, seq)?.unwrap_or_default();
-        let edits = fields.into_iter().map(|(target, value)| (target, value.to_string())).collect();
-        record.again = Some(Box::new(Again { attempts, edits }));
+        let fields = fields_of(conn, sink.0, seq)?;
+        if attempts.is_none() && fields.is_none() {
+            continue;
+        }
+        let edits = fields.unwrap_or_default().into_iter().map(|(target, value)| (target, value.to_string())).collect();
+        record.again = Some(Box::new(Again { attempts: attempts.unwrap_or(0), edits }));
     }
     Ok(())
 }

@@ -328,8 +328,23 @@ impl Journal {
 
     /// Unsettled events after `after`, ascending, at most `rows` of them and about `bytes` of body.
     pub async fn read_after(&self, sink: SinkId, after: Seq, rows: usize, bytes: usize) -> Result<Vec<Record>, Error> {
-        let found = self.read_with(move |view| reader::read_after(view, sink, after, rows, bytes)).await?;
-        self.hand_out(sink, found).await
+        self.handed_out(sink, move |view| reader::read_after(view, sink, after, rows, bytes)).await
+    }
+
+    /// Asks until there is a row that can be read, or none at all: behind a damaged one there may be others.
+    async fn handed_out(
+        &self,
+        sink: SinkId,
+        read: impl Fn(&mut View) -> Result<reader::Found, Error> + Copy + Send + 'static,
+    ) -> Result<Vec<Record>, Error> {
+        loop {
+            let found = self.read_with(read).await?;
+            let last = found.damaged.is_empty();
+            let records = self.hand_out(sink, found).await?;
+            if last || !records.is_empty() {
+                return Ok(records);
+            }
+        }
     }
 
     /// Quarantines rows that can't be read, so that they hold up nobody, and remembers what left with provisional times.
@@ -350,8 +365,7 @@ impl Journal {
     /// Events behind the sink's position that are pending again (released from quarantine).
     pub async fn held(&self, sink: SinkId, rows: usize) -> Result<Vec<Record>, Error> {
         self.flush().await?;
-        let found = self.read_with(move |view| reader::held(view, sink, rows)).await?;
-        self.hand_out(sink, found).await
+        self.handed_out(sink, move |view| reader::held(view, sink, rows)).await
     }
 
     /// Keeps the batch in flight; answers after the sync. One batch per sink; a new one replaces the old.

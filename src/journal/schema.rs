@@ -122,6 +122,9 @@ const MIGRATIONS: &[&str] = &[
         sink INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, open INTEGER NOT NULL, live_first INTEGER NOT NULL,
         wait INTEGER NOT NULL, until_wall INTEGER NOT NULL, until_boot INTEGER NOT NULL,
         boot_id BLOB NOT NULL) STRICT;
+    -- The held and the quarantined among the many that are only settled ahead.
+    CREATE INDEX exception_held ON exception(sink, seq) WHERE state = 1;
+    CREATE INDEX exception_quarantined ON exception(sink, seq) WHERE state = 2;
     ",
 ];
 

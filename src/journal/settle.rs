@@ -22,6 +22,9 @@ pub(super) const QUARANTINED: i64 = 2;
 /// Settled, and the position has not come so far.
 pub(super) const AHEAD: i64 = 3;
 
+/// Rows that one settlement moves the position over at most, beside its own.
+const ABSORBED: u32 = 2_000;
+
 /// Longest kept text of a sink's own words, bytes (I10).
 const ANSWER_KEPT: usize = 2048;
 
@@ -38,6 +41,8 @@ pub(super) struct SinkRow {
     exceptions: u64,
     /// Whether a batch is in flight, and whether it went out with provisional times.
     flight: Option<bool>,
+    /// The position can move over more rows than it has yet.
+    behind: bool,
     /// Somebody asked for it since the file was opened.
     opened: bool,
     pub(super) dirty: bool,
@@ -66,6 +71,7 @@ impl SinkRow {
                 dropped: un(row.get(6)?),
                 exceptions: un(row.get(7)?),
                 flight: row.get(8)?,
+                behind: true,
                 opened: false,
                 dirty: false,
                 revision: row.get(9)?,
@@ -84,6 +90,11 @@ impl SinkRow {
 
 /// Writes the sinks that changed; the last thing before a commit.
 pub(super) fn write_sinks(tx: &mut Tx<'_>) -> Result<(), Error> {
+    for at in 0..tx.state.sinks.len() {
+        if tx.state.sinks[at].behind {
+            absorb(tx, at)?;
+        }
+    }
     for sink in &mut tx.state.sinks {
         runs::write_old(tx.conn, (sink.id, &sink.revision), &mut sink.run, tx.now.wall.0)?;
         if !std::mem::take(&mut sink.dirty) {
@@ -147,6 +158,7 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         dropped: 0,
         exceptions: 0,
         flight: None,
+        behind: false,
         opened: true,
         dirty: false,
         revision: String::new(),
@@ -321,6 +333,9 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
             count(sink, settlement);
         }
     }
+    if tx.shared.was_read_provisional(tx.state.sinks[at].id, seq) {
+        tx.settled_provisional.push((tx.state.sinks[at].id, seq));
+    }
     if matches!(settlement, Settlement::Delivered | Settlement::Confirmed { .. }) {
         let sink = &mut tx.state.sinks[at];
         runs::note(conn, (sink.id, &sink.revision), &mut sink.run, seq, tx.now.wall.0)?;
@@ -381,7 +396,15 @@ fn cap(text: &str) -> &str {
 /// Moves the position over what was settled or set aside ahead of it.
 fn absorb(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
     let sink = &mut tx.state.sinks[at];
+    sink.behind = false;
+    let mut steps = ABSORBED;
     while sink.exceptions > 0 && sink.position < tx.state.head {
+        // The rest goes with the next commits: whoever waits for this one must not wait for all of it.
+        if steps == 0 {
+            sink.behind = true;
+            break;
+        }
+        steps -= 1;
         let next = sink.position + 1;
         match exception(tx.conn, sink.id, next)? {
             None => break,

@@ -2,7 +2,7 @@
 //!
 //! Must not: touch SQLite, or decide anything.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,8 +23,8 @@ pub(super) struct Shared {
     pub(super) asked: AtomicUsize,
     /// Whether anything stands in `provisional`.
     pub(super) any_provisional: AtomicBool,
-    /// Per sink, the greatest event that was handed out with times that may yet change.
-    pub(super) provisional: Mutex<HashMap<u32, u64>>,
+    /// By sink, events that were handed out with times that may yet change, and are not settled.
+    pub(super) provisional: Mutex<HashSet<(u32, u64)>>,
 }
 
 /// Counts a question until it is answered, or nobody wants the answer any more.
@@ -43,21 +43,36 @@ impl Shared {
     }
 
     pub(super) fn mark_provisional(&self, sink: SinkId, records: &[Record]) {
-        let Some(last) = records.iter().rev().find(|r| r.provisional).map(|r| r.seq.0) else { return };
+        if !self.any_provisional.load(Ordering::Acquire) && !records.iter().any(|r| r.provisional) {
+            return;
+        }
         let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = marks.entry(sink.0).or_default();
-        *mark = last.max(*mark);
-        self.any_provisional.store(true, Ordering::Release);
+        for record in records {
+            let key = (sink.0, record.seq.0);
+            if record.provisional {
+                marks.insert(key)
+            } else {
+                marks.remove(&key)
+            };
+        }
+        self.any_provisional.store(!marks.is_empty(), Ordering::Release);
+    }
+
+    /// These are settled, and on disk so.
+    pub(super) fn forget_provisional(&self, settled: &[(u32, u64)]) {
+        if settled.is_empty() {
+            return;
+        }
+        let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in settled {
+            marks.remove(key);
+        }
+        self.any_provisional.store(!marks.is_empty(), Ordering::Release);
     }
 
     pub(super) fn was_read_provisional(&self, sink: u32, seq: u64) -> bool {
         self.any_provisional.load(Ordering::Acquire)
-            && self
-                .provisional
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&sink)
-                .is_some_and(|mark| seq <= *mark)
+            && self.provisional.lock().unwrap_or_else(PoisonError::into_inner).contains(&(sink, seq))
     }
 
     pub(super) fn lazy_weight(lazy: &Lazy) -> u64 {

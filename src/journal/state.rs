@@ -141,4 +141,6 @@ pub(super) struct Tx<'a> {
     pub(super) shared: &'a Shared,
     /// Held events or corrections may have appeared.
     pub(super) nudge: bool,
+    /// Settled in this transaction, of what was handed out with times that may yet change: sink and event.
+    pub(super) settled_provisional: Vec<(u32, u64)>,
 }

@@ -197,7 +197,7 @@ impl Writer {
             schema::bound(conn, self.config.max_bytes, appends)?;
             self.bound_for_appends = Some(appends);
         }
-        let mut tx = Tx { conn, state, now, shared: &self.shared, nudge: false };
+        let mut tx = Tx { conn, state, now, shared: &self.shared, nudge: false, settled_provisional: Vec::new() };
         let mut answers = Vec::with_capacity(group.len());
         tx.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for lazy in &self.lazies {
@@ -214,6 +214,7 @@ impl Writer {
         settle::write_sinks(&mut tx)?;
         tx.conn.prepare_cached("COMMIT")?.execute([])?;
         let nudge = tx.nudge;
+        self.shared.forget_provisional(&tx.settled_provisional);
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.trouble.over(now.boot);
         for lazy in self.lazies.drain(..) {

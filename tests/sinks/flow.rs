@@ -12,7 +12,7 @@ use portero::journal::Start;
 use tokio::time::Instant;
 
 use crate::mapping;
-use crate::rigs::{Api, Central, Rig, api_config};
+use crate::rigs::{Api, Central, LoneApi, Rig, api_config};
 use crate::support::{Behaviour, DEADLINE, Reply, VendorApi, eventually_async};
 use crate::world::{self, World};
 
@@ -216,4 +216,86 @@ async fn without_a_mapping_a_late_event_says_so_in_its_own_json() {
     let events: Vec<_> = requests.iter().flat_map(|r| r.events()).collect();
     assert!(events[..300].iter().all(|event| event["late"] == true));
     assert_eq!(events[300].get("late"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i9_a_damaged_row_hides_nothing_that_stands_behind_it() {
+    for (flow, behind) in [(Flow::default(), 5), (LIVE_FIRST, 150)] {
+        let (mut world, rig) = (World::new().await, LoneApi::start().await);
+        let ids = world.punches(behind + 2).await;
+        world.journal.close().await.unwrap();
+        let file = rusqlite::Connection::open(&world.config.path).unwrap();
+        assert_eq!(file.execute("UPDATE event SET body = zeroblob(80) WHERE seq IN (1, 3)", []).unwrap(), 2);
+        drop(file);
+        world.journal = portero::journal::Journal::open(&world.config, world.clock.clone()).unwrap();
+        let _relay = world.relay_as(rig.sink(), StatusBoard::default(), flow).await;
+        let stats = world.drained("far").await;
+        assert_eq!((stats.delivered, stats.quarantined), (behind as u64, 2), "{flow:?}");
+        assert_eq!(rig.received().len(), ids.len() - 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_turn_at_a_stop_is_not_in_doubt_after_it() {
+    let world = World::new().await;
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let text = "batch = 2\non_ambiguous = \"hold\"\nanswer = [{ status = [200], verdict = \"delivered\" }]\n";
+    let sink = || {
+        let config = crate::answers::configured(text, &vendor.url(), world.dir.path());
+        portero::deliver::api::Api::new("far", config, world.clock.clone()).unwrap()
+    };
+    let ids = world.punches(4).await;
+    let capped = Flow { requests_per_minute: Some(1), ..Flow::default() };
+    let board = StatusBoard::default();
+    let relay = world.relay_as(sink(), board.clone(), capped).await;
+    let waits = || board.read().first().is_some_and(|status| status.state == "waiting");
+    eventually_async("the second request waits for its turn", DEADLINE, || async {
+        vendor.request_count() == 1 && waits()
+    })
+    .await;
+    relay.kill().await;
+    assert_eq!(world::flight(&world, "far").await, None, "nothing has left that could be in doubt");
+    let _relay = world.relay_as(sink(), StatusBoard::default(), Flow::default()).await;
+    let stats = world.drained("far").await;
+    assert_eq!((stats.delivered, stats.quarantined), (ids.len() as u64, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_left_with_right_times_is_not_corrected_because_a_newer_one_was_read_before_the_clock_was_right() {
+    let world = World::without_clock().await;
+    world.punches(3).await;
+    let id = world.journal.sink("far", Start::All).await.unwrap().id;
+    let newest = world.journal.read_after(id, portero::journal::Seq(2), 1, 1 << 20).await.unwrap();
+    assert!(newest[0].provisional);
+    world.synchronise();
+    eventually_async("the clock is right", DEADLINE, || async { world.clock.now().synchronised }).await;
+    world.journal.anchor_clock(world.clock.now()).await.unwrap();
+    let records = world.journal.read_after(id, portero::journal::Seq(0), 2, 1 << 20).await.unwrap();
+    assert!(records.len() == 2 && !records.iter().any(|r| r.provisional));
+    let delivered = |seq| (portero::journal::Seq(seq), portero::journal::Settlement::Delivered);
+    let when = portero::journal::When::Now;
+    world.journal.settle(id, vec![delivered(1), delivered(2), delivered(3)], when).await.unwrap();
+    let corrections = world.journal.corrections(id, 10).await.unwrap();
+    assert_eq!(corrections.iter().map(|c| c.seq.0).collect::<Vec<_>>(), [3], "only the one that left with other times");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn released_events_and_new_ones_take_turns() {
+    let (world, rig) = (World::new().await, LoneApi::start().await);
+    rig.refuse_poison();
+    let poisoned: Vec<usize> = (0..60).collect();
+    let (_, bad) = world.poisoned(60, &poisoned).await;
+    let relay = world.relay(rig.sink()).await;
+    eventually_async("all are refused", DEADLINE, || async { world.stats("far").await.quarantined == 60 }).await;
+    relay.stop().await;
+    rig.mend();
+    world.journal.release("far".to_owned(), None).await.unwrap();
+    let new = world.punches(60).await;
+    let before = rig.requests().len();
+    let _relay = world.relay(rig.sink()).await;
+    assert_eq!(world.drained("far").await.delivered, 120);
+    let order: Vec<String> = rig.requests()[before..].iter().map(|r| r.event_ids[0].clone()).collect();
+    let last = |ids: &[String]| order.iter().rposition(|id| ids.contains(id)).unwrap();
+    let first = |ids: &[String]| order.iter().position(|id| ids.contains(id)).unwrap();
+    assert!(first(&new) < last(&bad) && first(&bad) < last(&new), "neither waited for all of the other");
 }

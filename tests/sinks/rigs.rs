@@ -48,6 +48,13 @@ pub struct Api(pub VendorApi);
 /// One event a request.
 pub struct LoneApi(Api);
 
+impl LoneApi {
+    /// What was asked of it.
+    pub fn requests(&self) -> Vec<crate::support::Request> {
+        self.0.0.requests()
+    }
+}
+
 pub fn api_config(url: String, batch: usize, timeout: Duration) -> api::Config {
     api::Config { url, batch, max_body_bytes: 4 << 20, timeout, ..api::Config::default() }
 }

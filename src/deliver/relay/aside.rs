@@ -2,14 +2,37 @@
 //!
 //! Must not: settle an event that was neither sent nor left out by a declared filter.
 
+use tokio::time::Instant;
+
 use super::{Ended, Lane, Relay};
 use crate::deliver::{Mapped, Sink};
 use crate::journal::{Record, Seq, Settlement, When};
 
+/// Corrections that go out between two turns of the queue.
+const CORRECTIONS: usize = 500;
+
+/// The same of a sink that gets them one by one.
+const ONE_BY_ONE: usize = 10;
+
+/// What is left beside the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// Nothing.
+    Nothing,
+    /// Perhaps more.
+    More,
+    /// Perhaps more, and none of it before then.
+    Later(Instant),
+}
+
 impl<S: Sink> Relay<S> {
-    /// Released events first, then corrections, until there are none.
-    pub(super) async fn drain_aside(&mut self) -> Result<(), Ended> {
-        let (rows, _) = self.sink.limits();
+    /// One request's worth of released events, or else some corrections: the queue has its turn in between, and both keep the
+    /// pace of a backlog.
+    pub(super) async fn drain_aside(&mut self) -> Result<Aside, Ended> {
+        if let Some(at) = self.flow.backlog_opens(Instant::now()) {
+            return Ok(Aside::Later(at));
+        }
+        let rows = self.sink.limits().0.min(self.flow.portion());
         let id = self.id;
         loop {
             let held = self.stored("read", |journal| async move { journal.held(id, rows).await }).await?;
@@ -21,14 +44,18 @@ impl<S: Sink> Relay<S> {
                 }
                 break;
             }
+            self.flow.spend(held.len(), Instant::now());
             self.deliver(held, Lane::Held, None).await?;
+            return Ok(Aside::More);
         }
         loop {
+            let most = rows.min(CORRECTIONS);
             let mut corrections =
-                self.stored("read", |journal| async move { journal.corrections(id, rows).await }).await?;
+                self.stored("read", |journal| async move { journal.corrections(id, most).await }).await?;
             if corrections.is_empty() {
-                return Ok(());
+                return Ok(Aside::Nothing);
             }
+            self.flow.spend(corrections.len().min(ONE_BY_ONE), Instant::now());
             // An event that a filter left out was never sent: there is nothing to correct.
             let filtered = self.sift(&mut corrections);
             self.forget_corrections(filtered).await?;
@@ -38,13 +65,17 @@ impl<S: Sink> Relay<S> {
                     tracing::debug!(count = corrections.len(), "the sink takes no corrections");
                     self.forget_corrections(corrections.iter().map(|c| c.seq).collect()).await?;
                 }
-                Mapped::ByEvent => self.deliver(corrections, Lane::Corrections, None).await?,
+                Mapped::ByEvent => {
+                    self.deliver(corrections, Lane::Corrections, None).await?;
+                    return Ok(Aside::More);
+                }
                 // A sink with idempotency keys gets them one by one: the key is then the correction's own id and the
                 // same again after a crash, without a row for it. Corrections are rare.
                 Mapped::Flight { .. } | Mapped::Unmappable { .. } => {
-                    for correction in corrections {
+                    for correction in corrections.into_iter().take(ONE_BY_ONE) {
                         self.deliver(vec![correction], Lane::Corrections, None).await?;
                     }
+                    return Ok(Aside::More);
                 }
             }
         }

@@ -31,6 +31,7 @@ impl<S: Sink> Relay<S> {
         match (std::mem::replace(trust, Trust::Fresh), self.sink.on_ambiguous()) {
             (Trust::Fresh, _) | (Trust::Doubtful, OnAmbiguous::Resend | OnAmbiguous::ResendExpectDuplicate) => Ok(None),
             (Trust::Grounded, _) => {
+                self.turn_opens().await?;
                 if let Some(flight) = batch.flight {
                     let id = self.id;
                     self.stored("launch", |journal| {

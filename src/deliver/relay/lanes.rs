@@ -30,7 +30,8 @@ impl<S: Sink> Relay<S> {
         loop {
             let head = *self.head.borrow_and_update();
             let (rows, _) = self.sink.limits();
-            if self.flow.look(head, &self.cursor, rows) {
+            let behind = self.flow.is_behind(&self.cursor);
+            if self.flow.look(head, &self.cursor, rows) && !behind {
                 let count = head.0.saturating_sub(self.cursor.at().0);
                 tracing::info!(count, "a backlog has formed: new events go first");
             }

@@ -48,7 +48,7 @@ impl<'e> Subject<'e> {
     /// The same as it goes out, behind what stands there already, with what a person put in its place; a path of keys that
     /// leads nowhere yet is made.
     pub fn write(self, out: &mut Vec<u8>) {
-        if self.edits.is_empty() || self.correction {
+        if self.edits.is_empty() {
             return self.write_as_heard(out);
         }
         let mut tree: Value = serde_json::from_slice(&self.json()).unwrap_or_default();
