@@ -43,19 +43,12 @@ impl Shared {
     }
 
     pub(super) fn mark_provisional(&self, sink: SinkId, records: &[Record]) {
-        if !self.any_provisional.load(Ordering::Acquire) && !records.iter().any(|r| r.provisional) {
+        if !records.iter().any(|r| r.provisional) {
             return;
         }
         let mut marks = self.provisional.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in records {
-            let key = (sink.0, record.seq.0);
-            if record.provisional {
-                marks.insert(key)
-            } else {
-                marks.remove(&key)
-            };
-        }
-        self.any_provisional.store(!marks.is_empty(), Ordering::Release);
+        marks.extend(records.iter().filter(|r| r.provisional).map(|r| (sink.0, r.seq.0)));
+        self.any_provisional.store(true, Ordering::Release);
     }
 
     /// These are settled, and on disk so.
