@@ -18,7 +18,8 @@ help: ## list the targets
 deps: ## install what tests and demo need, if missing: mosquitto, PostgreSQL, ... (apt-get, sudo)
 	@.ci/deps
 
-demo: deps ## terminals, gateway, vendor API and PostgreSQL on this machine; kill -9 included
+demo: ## terminals, gateway, vendor API and PostgreSQL on this machine; kill -9 included
+	@.ci/deps demo
 	$(CARGO) build --locked --profile demo --bin portero --example demo
 	@$(CARGO) run --locked --quiet --profile demo --example demo -- $(DEMO_ARGS)
 
@@ -28,7 +29,8 @@ test: deps ## every test, against real brokers and databases
 test-long: ## the same with ten times the random rounds (about ten times the time)
 	@$(MAKE) --no-print-directory test PORTERO_TEST_SCALE=10
 
-bench: deps ## the measures of benches/README.md
+bench: ## the measures of benches/README.md
+	@.ci/deps bench
 	$(CARGO) bench --locked $(BENCH_ARGS)
 
 lint: ## clippy, warnings are errors

@@ -14,9 +14,10 @@ mod http;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
-use support::{Behaviour, DEADLINE, Gateway, VendorApi, eventually, free_port, tempdir};
+use support::{Behaviour, DEADLINE, Gateway, Reply, VendorApi, eventually, free_port, tempdir};
 
 /// A gateway that is its terminals' own broker and sends to one vendor, with a directory.
 struct Site {
@@ -170,4 +171,31 @@ fn events(site: &Site) -> impl Iterator<Item = Value> {
     assert!(listed.status.success());
     let lines = String::from_utf8(listed.stdout).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>().into_iter()
+}
+
+#[test]
+fn an_event_refused_by_a_name_from_before_the_directory_learned_the_person_goes_out_once_more() {
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(|_| Reply::refuse(503))));
+    let mut site = Site::new(&vendor.url(), "pin,id,name\n999999,W-0,Nobody\n");
+    let config = site.dir.path().join("portero.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let rules = "on_ambiguous = \"resend\"\nanswer = [{ status = [200], verdict = \"delivered\" }, \
+                 { status = [422], verdict = \"unknown_worker\" }]\n";
+    std::fs::write(&config, text.replace("unknown_person = \"quarantine\"\n", rules)).unwrap();
+    site.gateway.restart_ready();
+    let people = site.play(3, 1);
+    let status = |site: &Site| site.gateway.cli_json(&["status", "--json"]);
+    eventually("they are on their way, by no name", DEADLINE, || {
+        status(&site)["sinks"][0]["attempt"].as_u64() > Some(0)
+    });
+    let rows: Vec<String> = people.iter().map(|p| format!("{0},W-{0},N", p["person"].as_str().unwrap())).collect();
+    std::fs::write(
+        site.dir.path().join("people.csv"),
+        format!("pin,id,name\n999999,W-0,Nobody\n{}\n", rows.join("\n")),
+    )
+    .unwrap();
+    eventually("the directory has learned", DEADLINE, || status(&site)["directory"]["known"].as_u64() > Some(1));
+    vendor.behave(Behaviour::RejectIf(Arc::new(|event| event["person"]["external_id"].is_null())));
+    eventually("all are delivered", DEADLINE, || site.sink()["delivered"] == 3);
+    assert_eq!((&site.sink()["quarantined"], &site.sink()["pending"]), (&0.into(), &0.into()));
 }

@@ -198,6 +198,13 @@ impl Directory {
         learned
     }
 
+    /// Whether this event, as it was filled in, would now go out for somebody else.
+    pub fn has_learned_since(&self, record: &Record) -> bool {
+        let known = self.known();
+        let entry = keys(record).find_map(|key| known.get(&key));
+        entry.is_some_and(|entry| record.event.reading.person.external_id.as_ref() != Some(&entry.external_id))
+    }
+
     /// Fills in what the platform calls the people of these events, where the terminal did not say so itself.
     pub fn fill(&self, records: &mut [Record]) {
         let known = self.known();

@@ -38,7 +38,7 @@ use self::launch::Launch;
 use super::complaint::Complaint;
 use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Outcome, Sink, StatusBoard, THEIRS};
+use super::{Batch, Outcome, Sink, StatusBoard, THEIRS, UNKNOWN_WORKER};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{Flight, Journal, Record, Seq, Setback, Settlement, SinkId, SinkState, When};
@@ -388,6 +388,8 @@ impl<S: Sink> Relay<S> {
     ) -> Result<(), Ended> {
         let mut verdicts = Vec::with_capacity(settlements.len());
         let (mut delivered, mut quarantined) = (0u64, 0u64);
+        // Refused by a name from before the directory learned a better one: out once more, with that.
+        let mut outdated = Vec::new();
         for (index, settlement) in settlements {
             let Some(record) = index.checked_sub(start).and_then(|i| part.get(i)) else { continue };
             if let Settlement::Quarantined { reason, .. } = &settlement {
@@ -404,6 +406,13 @@ impl<S: Sink> Relay<S> {
                 }
             } else {
                 delivered += 1;
+            }
+            // Once: a terminal may name somebody otherwise than the directory does.
+            if record.again.is_none()
+                && matches!(&settlement, Settlement::Quarantined { reason, .. } if reason.starts_with(UNKNOWN_WORKER))
+                && self.directory.has_learned_since(record)
+            {
+                outdated.push(record.seq);
             }
             verdicts.push((record.seq, settlement));
         }
@@ -429,6 +438,14 @@ impl<S: Sink> Relay<S> {
             self.stored("settle", |journal| {
                 let verdicts = verdicts.clone();
                 async move { journal.settle(id, verdicts, when).await }
+            })
+            .await?;
+        }
+        if lane != Lane::Corrections && !outdated.is_empty() {
+            let name = self.name.clone();
+            self.stored("release", |journal| {
+                let (name, seqs) = (name.clone(), outdated.clone());
+                async move { journal.release(name, Some(seqs)).await }
             })
             .await?;
         }

@@ -18,8 +18,22 @@ pub(super) fn list(view: &View) -> Result<Vec<DirectoryEntry>, Error> {
     Ok(people)
 }
 
+/// Whether a change stopped in the middle.
+pub(super) fn is_torn(view: &View) -> Result<bool, Error> {
+    let mut find = view.conn()?.prepare_cached("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'people_changing')")?;
+    Ok(find.query_row([], |row| row.get(0))?)
+}
+
 /// Puts some in, in place of those under the same keys, and forgets others.
-pub(super) fn change(tx: &Tx<'_>, put: &[DirectoryEntry], gone: &[String]) -> Result<(), Error> {
+///
+/// A change in several steps that stops in the middle is known afterwards by what the steps before the last one leave.
+pub(super) fn change(tx: &Tx<'_>, put: &[DirectoryEntry], gone: &[String], last: bool) -> Result<(), Error> {
+    let mark = if last {
+        "DELETE FROM meta WHERE key = 'people_changing'"
+    } else {
+        "INSERT OR REPLACE INTO meta(key, value) VALUES ('people_changing', 1)"
+    };
+    tx.conn.prepare_cached(mark)?.execute([])?;
     let mut insert = tx.conn.prepare_cached(
         "INSERT INTO person(key, external_id, name) VALUES (?1, ?2, ?3) ON CONFLICT(key) DO UPDATE
          SET external_id = excluded.external_id, name = excluded.name",

@@ -135,9 +135,14 @@ impl Journal {
         self.read_with(|view| people::list(view)).await
     }
 
-    /// Changes the worker directory. Few at once: events wait for their turn meanwhile.
-    pub async fn change_people(&self, put: Vec<DirectoryEntry>, gone: Vec<String>) -> Result<(), Error> {
-        self.write(move |tx| people::change(tx, &put, &gone)).await
+    /// Changes the worker directory. Few at once: events wait for their turn meanwhile; `last` of the steps of one change.
+    pub async fn change_people(&self, put: Vec<DirectoryEntry>, gone: Vec<String>, last: bool) -> Result<(), Error> {
+        self.write(move |tx| people::change(tx, &put, &gone, last)).await
+    }
+
+    /// Whether the last change of the worker directory stopped before its last step.
+    pub async fn is_directory_torn(&self) -> Result<bool, Error> {
+        self.read_with(|view| people::is_torn(view)).await
     }
 
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.

@@ -118,7 +118,8 @@ impl Digester {
             return;
         }
         self.proven = true;
-        let info = reply.headers.get("authentication-info").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let info = reply.headers.get("authentication-info").and_then(|v| std::str::from_utf8(v.as_bytes()).ok());
+        let info = info.unwrap_or_default();
         let next = parameters(info).into_iter().find(|(name, _)| name == "nextnonce").map(|(_, value)| value);
         if let (Some(next), Some(challenge)) = (next, &mut self.challenge)
             && next != challenge.nonce
@@ -130,7 +131,8 @@ impl Digester {
 
     /// After a 401: takes the challenge in it. True if it can be answered with anything that was not refused already.
     pub(super) fn renewed(&mut self, reply: &Answer) -> Result<bool, Outcome> {
-        let written = reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
+        let written =
+            reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| std::str::from_utf8(v.as_bytes()).ok());
         let challenges: Vec<Vec<(String, String)>> = written.flat_map(digests).collect();
         let best = challenges.iter().filter_map(|c| Challenge::read(c)).max_by_key(|c| c.hash);
         let Some(challenge) = best else {

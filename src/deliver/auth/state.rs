@@ -44,7 +44,9 @@ impl StateFile {
     pub(super) fn keep(&self, first: &SecretString, token: &SecretString) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("cannot keep the new refresh token in {}: {e}", self.0.display());
         let text = json!({ "replaces": digest(first), "refresh_token": token.expose_secret() }).to_string();
-        let beside = self.0.with_extension("new");
+        let mut beside = self.0.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
         // A left-over of an interrupted write may have another mode.
         let _ = std::fs::remove_file(&beside);
         let mut file =

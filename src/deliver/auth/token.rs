@@ -14,6 +14,9 @@ use crate::deliver::Outcome;
 use crate::deliver::exchange::{self, Answer, Fault};
 use crate::event::UtcMicros;
 
+/// A token that is good for longer is as good as one for ever.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// Tokens that are asked for within [`WINDOW`] at most: vendors count logins (Personio: 60 a minute, then a minute's
 /// silence), and a token that is refused at once must not become a storm.
 const MOST: usize = 5;
@@ -73,6 +76,7 @@ impl Keeper {
     }
 
     pub(super) fn keep(&mut self, value: SecretString, life: Option<Duration>, now: Instant) {
+        let life = life.map(|life| life.min(LONGEST_LIFE));
         self.held = Some(Held {
             value,
             renew_at: life.map(|life| now + life.mul_f64(RENEW_AT)),

@@ -125,7 +125,12 @@ impl Endpoint {
         // Of a page that is asked for with a condition and has changed, the answer is the page.
         let mut first = None;
         for (index, page) in seen.iter().enumerate() {
-            let reply = self.page(&page.url.clone(), Some(page)).await?;
+            let reply = match self.page(&page.url.clone(), Some(page)).await {
+                Ok(reply) => reply,
+                // A cursor or a signed link may have had its day: then all are read again from the first.
+                Err(Error::Away { .. }) if index > 0 => break,
+                Err(error) => return Err(error),
+            };
             if reply.status == 304 {
                 if index + 1 == seen.len() {
                     return Ok(None);

@@ -99,7 +99,7 @@ impl<'c> Walk<'c> {
     ) -> Result<Option<Url>, Error> {
         self.pages += 1;
         self.records += found.records as u64;
-        let word = found.others.first().and_then(Option::as_ref).and_then(text);
+        let word = found.others.first().and_then(Option::as_ref).map(text).transpose()?.flatten();
         let next = match self.paging {
             None => None,
             Some(Paging::Next { .. }) => word.map(|to| to_page(at, &to)).transpose()?,
@@ -155,12 +155,16 @@ impl<'c> Walk<'c> {
     }
 }
 
-/// A link as text, a cursor or a number; what says "none" is none.
-fn text(value: &Value) -> Option<String> {
+/// A link as text, a cursor or a number; what says "none" is none. What is neither means that the pointer leads elsewhere: the
+/// first page must not be taken for everybody.
+fn text(value: &Value) -> Result<Option<String>, Error> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        Value::Null | Value::Bool(false) => Ok(None),
+        Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => Err(unfit(
+            "what should be the next page, or how many there are, is no text and no number; check paging in [directory]",
+        )),
     }
 }
 

@@ -44,7 +44,10 @@ pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown
     let mut due = Instant::now();
     let mut ticks = interval(config.refresh.min(RELEASE));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut learned = HashSet::new();
+    // What a change that was interrupted has taught us is not known any more: everybody may be new.
+    let torn = context.journal.is_directory_torn().await.unwrap_or(true);
+    let mut learned: HashSet<String> =
+        if torn { context.directory.known().keys().cloned().collect() } else { HashSet::new() };
     // A server that is away, or refuses our credential, is asked less and less often.
     let mut backoff = Backoff::new(config.refresh, config.refresh.max(SLOWEST));
     // What is wrong with the source's content, as long as it stays what it is; and how often there was something to say.
@@ -166,10 +169,15 @@ async fn keep(
         return Ok(false);
     }
     let mut written = Ok(());
-    for (put, gone) in
-        put.chunks(AT_ONCE).map(|put| (put, &[][..])).chain(gone.chunks(AT_ONCE).map(|gone| (&[][..], gone)))
-    {
-        written = journal.change_people(put.to_vec(), gone.to_vec()).await;
+    // A change of few is one step.
+    let steps: Vec<(&[DirectoryEntry], &[String])> = if put.len() + gone.len() <= AT_ONCE {
+        vec![(&put, &gone)]
+    } else {
+        let puts = put.chunks(AT_ONCE).map(|put| (put, &[][..]));
+        puts.chain(gone.chunks(AT_ONCE).map(|gone| (&[][..], gone))).collect()
+    };
+    for (at, (put, gone)) in steps.iter().enumerate() {
+        written = journal.change_people(put.to_vec(), gone.to_vec(), at + 1 == steps.len()).await;
         if written.is_err() {
             break;
         }
