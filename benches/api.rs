@@ -103,7 +103,8 @@ async fn bodies(world: &World, sink: &api::Api) -> Vec<(String, Bytes)> {
 }
 
 async fn post(url: &str, bodies: &[(String, Bytes)]) -> Duration {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let tls = portero::tls::client_config(portero::tls::TlsMode::Require, None).unwrap();
+    let client = reqwest::Client::builder().tls_backend_preconfigured((*tls).clone()).no_proxy().build().unwrap();
     let begun = Instant::now();
     for (key, body) in bodies {
         let request = client.post(url).header("idempotency-key", key).header("content-type", "application/json");

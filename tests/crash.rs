@@ -33,7 +33,7 @@ struct Site {
     gateway: Gateway,
 }
 
-/// What delivery can do beside the plain: people known only halfway at first, a mapping, filters, a rate
+/// What delivery can do beside the plain: people known only halfway at first, a mapping, a rate
 /// cap, and new events before the backlog.
 fn everything_on(vendor: &str, postgres: &str, people: &std::path::Path) -> String {
     format!(
@@ -46,7 +46,6 @@ refresh_seconds = 1
 max_shrink_percent = 100
 {api}unknown_person = "quarantine"
 on_ambiguous = "resend"
-kinds = ["attendance_punch", "access_decision", "unknown"]
 order = "live-first"
 max_requests_per_minute = 6000
 [sink.request]
@@ -67,15 +66,15 @@ late = "/late"
 
 impl Site {
     fn new(broker: &str) -> Self {
-        Self::with(broker, |vendor, postgres, _| {
+        let vendor = VendorApi::start_lean(Behaviour::Flaky { percent: 10, hang: Duration::from_millis(2500) });
+        Self::with(broker, vendor, |vendor, postgres, _| {
             [support::api_sink(vendor, 200), support::postgres_sink(postgres)].concat()
         })
     }
 
-    fn with(broker: &str, sinks: impl Fn(&str, &str, &std::path::Path) -> String) -> Self {
+    fn with(broker: &str, vendor: VendorApi, sinks: impl Fn(&str, &str, &std::path::Path) -> String) -> Self {
         let dir = support::tempdir();
         let postgres = Postgres::start();
-        let vendor = VendorApi::start_lean(Behaviour::Flaky { percent: 10, hang: Duration::from_millis(2500) });
         let config = dir.path().join("portero.toml");
         let sinks = sinks(&vendor.url(), &postgres.url(), &dir.path().join("people.csv"));
         std::fs::write(&config, support::yard_config(dir.path(), broker, &sinks)).unwrap();
@@ -254,7 +253,8 @@ fn nothing_confirmed_is_lost_or_doubled_when_the_gateway_is_killed_behind_mosqui
 fn nothing_confirmed_is_lost_or_doubled_with_everything_on_that_delivery_can_do() {
     let seed = fastrand::u64(..);
     let port = support::free_port();
-    let mut site = Site::with(&format!("listen = \"127.0.0.1:{port}\""), everything_on);
+    let vendor = VendorApi::start(Behaviour::Flaky { percent: 10, hang: Duration::from_millis(2500) });
+    let mut site = Site::with(&format!("listen = \"127.0.0.1:{port}\""), vendor, everything_on);
     site.vendor.seed(seed);
     let people = site.dir.path().join("people.csv");
     // Every third person is not known before the kills are half over.
@@ -279,6 +279,14 @@ fn nothing_confirmed_is_lost_or_doubled_with_everything_on_that_delivery_can_do(
         let stats = gateway.cli_json(&["journal", "stats", "--json"]);
         stats["sinks"].as_array().is_some_and(|sinks| sinks.iter().any(|s| s["quarantined"].as_u64() > Some(0)))
     });
+    // A backlog, which new events go ahead of.
+    site.vendor.stop();
+    let gateway = &site.gateway;
+    eventually("a backlog waits", DEADLINE, || {
+        let stats = gateway.cli_json(&["journal", "stats", "--json"]);
+        stats["sinks"].as_array().is_some_and(|sinks| sinks.iter().any(|s| s["pending"].as_u64() > Some(1000)))
+    });
+    site.vendor.start_again();
     write_people(true);
     site.gateway.sigkill();
     site.kill_again_and_again(KILLS * scale() / 2, seed.wrapping_add(1), confirmed);
@@ -290,4 +298,7 @@ fn nothing_confirmed_is_lost_or_doubled_with_everything_on_that_delivery_can_do(
     });
     let (offered, confirmed) = union(&accounts);
     site.reckon(&offered, &confirmed, seed);
+    let requests = site.vendor.requests();
+    let late = |wanted: bool| requests.iter().flat_map(|r| r.events()).filter(|event| event["late"] == wanted).count();
+    assert!(late(true) > 0 && late(false) > 0, "{} late, {} not", late(true), late(false));
 }
