@@ -44,7 +44,13 @@ impl Fetcher {
                 if read.is_some() && read == seen {
                     return Ok(None);
                 }
-                file::read(path, records, &self.fields).await.map(Some)
+                let people = file::read(path, records, &self.fields).await?;
+                // Half a row may look like a whole one.
+                if file::written(path) != *read {
+                    let what = "it was written to while it was read; the next look reads it again".to_owned();
+                    return Err(Error::Io(path.clone(), what));
+                }
+                Ok(Some(people))
             }
             Origin::Http { endpoint, seen, read } => {
                 read.clear();
