@@ -1,5 +1,6 @@
 //! Draining a backlog into an HTTP API, one request after the other as a relay does it, against a bare reqwest loop that posts
-//! the same bytes to the same server. Prints events/s and the ratio at 1, 100 and 500 events a request.
+//! the same bytes to the same server, one that answers at once and one that takes its time. Prints events/s and the ratio at 1,
+//! 100 and 500 events a request.
 //!
 //! Must not: be a test. No figure here fails anything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a bench")]
@@ -22,6 +23,9 @@ use crate::world::World;
 
 const ROUNDS: usize = 3;
 
+/// What a request to an API on the internet takes at least.
+const FAR: Duration = Duration::from_millis(10);
+
 fn main() {
     // `cargo bench -- --list` and filters that don't mean us.
     if std::env::args().any(|a| a == "--list") {
@@ -32,19 +36,26 @@ fn main() {
 }
 
 async fn run() {
-    let url = serve();
-    for (events, batch) in [(20_000, 1), (100_000, 100), (100_000, 500)] {
+    let (at_once, far) = (serve(Duration::ZERO), serve(FAR));
+    for (events, batch, url) in [
+        (20_000, 1, &at_once),
+        (100_000, 100, &at_once),
+        (100_000, 500, &at_once),
+        (2_000, 1, &far),
+        (100_000, 100, &far),
+        (100_000, 500, &far),
+    ] {
         let world = World::new().await;
         for _ in 0..events / 1000 {
             world.punches(1000).await;
         }
-        let bodies = bodies(&world, &sink(&url, batch, "bytes")).await;
+        let bodies = bodies(&world, &sink(url, batch, "bytes")).await;
         let (mut bare, mut drained) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            bare.push(post(&url, &bodies).await);
+            bare.push(post(url, &bodies).await);
             let name = format!("round {round}");
             let begun = Instant::now();
-            let relay = world.relay(sink(&url, batch, &name)).await;
+            let relay = world.relay(sink(url, batch, &name)).await;
             let delivered = world.drained(&name).await.delivered;
             drained.push(begun.elapsed());
             assert_eq!(delivered, events as u64);
@@ -60,7 +71,7 @@ async fn run() {
 }
 
 /// A server that reads the body and says yes, on a thread of its own.
-fn serve() -> String {
+fn serve(after: Duration) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +79,10 @@ fn serve() -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let router = axum::Router::new()
-                .fallback(|body: Bytes| async move { drop(body) })
+                .fallback(move |body: Bytes| async move {
+                    drop(body);
+                    tokio::time::sleep(after).await;
+                })
                 .layer(axum::extract::DefaultBodyLimit::disable());
             axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
         });

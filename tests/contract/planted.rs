@@ -221,6 +221,15 @@ pub(crate) const PLANTED: &[Planted] = &[
         "maxItems: 1",
         "/clockings/maxItems",
     ),
+    // More than the events at hand are: a full request is too long, none of theirs is.
+    one(
+        "many",
+        &[(Config, "batch = 50", "batch = 5000"), (Document, "maxItems: 50", "maxItems: 4000")],
+        "maxItems",
+        "batch = 5000",
+        "maxItems: 4000",
+        "/clockings/maxItems",
+    ),
     one("form", &[(Config, "\"%H:%M:%S\"", "\"%H:%M\"")], "pattern", "hora = ", "pattern:", "/hora/pattern"),
     one(
         "hr",

@@ -240,6 +240,15 @@ impl Contract {
                 };
                 found.push(finding(&rule, key, pointer, message));
             }
+            // A full request, which the events at hand may be too few for; once for each schema.
+            let known = held.iter().any(|held| held.schema == pointer);
+            if let Some(full) = places.filled(&at, &value).filter(|_| !known) {
+                let faults = schema.faults(&full, &self.document.root).into_iter();
+                let long = |f: &Fault| f.rule == "maxItems" && places.is_list(&format!("{at}{}", f.instance));
+                for Fault { pointer, rule, message, .. } in faults.filter(long) {
+                    found.push(finding(&rule, vec!["batch".to_owned()], pointer, message));
+                }
+            }
             held.push(Held { schema: pointer.to_owned(), at, value, form: body::is_form(request) });
         }
         Ok(())

@@ -133,6 +133,18 @@ impl<'c> Places<'c> {
         tokens.eq(before.iter().cloned())
     }
 
+    /// A value that stands at `at` in the body with as many items as a full request has, if it has a list and fewer.
+    pub(super) fn filled(&self, at: &str, value: &Value) -> Option<Value> {
+        let (None, before) = self.item.split_last()? else { return None };
+        let from = at.split('/').skip(1).count();
+        let pointer: String = before.get(from..)?.iter().flatten().map(|key| format!("/{}", escaped(key))).collect();
+        let mut full = value.clone();
+        let list = full.pointer_mut(&pointer)?.as_array_mut()?;
+        let (some, missing) = (list.clone(), self.sink.batch.checked_sub(list.len())?);
+        list.extend(some.iter().cycle().take(missing).cloned());
+        (missing > 0 && !some.is_empty()).then_some(full)
+    }
+
     /// Where the items stand in a value that stands at `at` in the body.
     pub(super) fn items(&self, at: &str, value: &Value) -> Vec<String> {
         // What stands before the value needs no second look.
