@@ -38,7 +38,7 @@ else
     tar -C "$root" -xf target/package-root.tar
 fi
 chmod 755 "$root"
-cp "$deb" "$root/root/portero.deb"
+cp "$deb" "$root/srv/portero.deb"
 
 systemd-nspawn --register=no --keep-unit --boot --console=read-only --private-network -D "$root" \
     </dev/null >"$work/console" 2>&1 &
@@ -70,7 +70,7 @@ check() { # check WHAT SCRIPT
 within 60 has_child
 within 60 inside systemctl is-active multi-user.target
 
-dpkg='dpkg -i /root/portero.deb'
+dpkg='dpkg -i /srv/portero.deb'
 pid='systemctl show --property=MainPID --value portero'
 failed='test -z "$(systemctl --failed --no-legend)"'
 waits="systemctl show --property=StatusText portero | grep -q 'no terminal is configured'"
@@ -98,6 +98,6 @@ check "purge leaves neither journal nor configuration" \
     "dpkg -P portero; test ! -e /var/lib/portero; test ! -e /etc/portero; test ! -e /usr/bin/portero; $failed"
 check "a board with ARMv6 is refused before anything is unpacked" \
     "mkdir /tmp/old; printf '#!/bin/sh\necho armv6l\n' >/tmp/old/uname; chmod +x /tmp/old/uname
-    dpkg-deb -e /root/portero.deb /tmp/control; export DPKG_MAINTSCRIPT_ARCH=armhf; /tmp/control/preinst install
+    dpkg-deb -e /srv/portero.deb /tmp/control; export DPKG_MAINTSCRIPT_ARCH=armhf; /tmp/control/preinst install
     if PATH=/tmp/old:\$PATH /tmp/control/preinst install; then exit 1; fi"
 echo "package: all as it should be"

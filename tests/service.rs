@@ -89,6 +89,22 @@ fn it_is_shut_in() {
 }
 
 #[test]
+fn its_companion_tells_it_that_the_clock_is_right() {
+    let Some(mut guest) = Guest::prepare() else { return };
+    guest.configure(include_str!("../config/portero.toml"));
+    guest.boot();
+    guest.until("ActiveState", |state| state == "active");
+    // The gateway itself does not see what a time service says.
+    guest.drop_in("InaccessiblePaths=/run/systemd/timesync");
+    guest.sh("mkdir -p /run/systemd/timesync && systemctl daemon-reload && systemctl restart portero");
+    guest.sh("touch /run/systemd/timesync/synchronized");
+    eventually("the companion has learnt it", DEADLINE, || guest.show("portero-clock")["SubState"] == "exited");
+    eventually("the gateway knows it, too", DEADLINE, || {
+        guest.try_sh("portero status --json").is_ok_and(|text| text.contains("\"clock_synchronised\":true"))
+    });
+}
+
+#[test]
 fn after_a_kill_it_is_back_with_its_events() {
     let Some(mut guest) = site("") else { return };
     guest.boot();
