@@ -36,6 +36,10 @@ const SYNC_CHECK_MICROS: u64 = 1_000_000;
 /// `timex.maxerror` at which systemd, too, calls a clock unsynchronised, microseconds (systemd-timesyncd, `adjtimex(2)`).
 const MAX_ERROR_MICROS: i64 = 16_000_000;
 
+/// Files that exist once the clock is right: systemd-timesyncd's, and that of portero-clock.service, which asks the kernel
+/// where our own sandbox may not.
+const SYNC_FLAGS: [&str; 2] = ["/run/systemd/timesync/synchronized", "/run/portero-clock/synchronised"];
+
 /// The three clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -50,7 +54,8 @@ pub struct Now {
 /// How to tell that the wall clock is right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SyncSource {
-    /// systemd-timesyncd's flag file, else the kernel's estimated maximum error.
+    /// systemd-timesyncd's flag file or that of portero-clock.service, else the kernel's estimated maximum error (which a
+    /// sandbox may hide).
     #[default]
     Auto,
     /// A site without NTP that sets its clock by other means.
@@ -102,7 +107,7 @@ impl Clock {
             SyncSource::Trusted => true,
             SyncSource::File(path) => path.exists(),
             SyncSource::Auto => {
-                std::path::Path::new("/run/systemd/timesync/synchronized").exists() || kernel_says_synchronised()
+                SYNC_FLAGS.iter().any(|flag| std::path::Path::new(flag).exists()) || kernel_says_synchronised()
             }
         };
         self.0.synchronised.store(verdict, Ordering::Relaxed);

@@ -8,6 +8,8 @@
 //! `Ok(Exit::No)` is for an answer that is "no" and has been printed already. A subcommand that needs a runtime builds
 //! it with [`runtime`].
 
+pub mod await_clock;
+
 pub mod central;
 
 pub mod check;
@@ -92,19 +94,27 @@ enum Command {
     Decode(decode::Args),
     /// Play a terminal, so that a gateway can be tried without one
     Simulate(simulate::Args),
+    /// Wait until the clock is right and say so in a file (for portero-clock.service)
+    #[command(hide = true)]
+    AwaitClock(await_clock::Args),
+}
+
+/// The whole command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the arguments, runs the subcommand, prints its error and chooses the exit code.
 pub fn main() -> Exit {
-    let command = Cli::command().after_help(groups());
-    let command = match command.try_get_matches().and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
-        Ok(cli) => cli.command,
-        Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
-    };
+    let command =
+        match command().after_help(groups()).try_get_matches().and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
+            Ok(cli) => cli.command,
+            Err(error) => {
+                // Nobody is left to be told if this fails.
+                let _ = error.print();
+                return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            }
+        };
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
@@ -117,6 +127,7 @@ pub fn main() -> Exit {
         Command::Mapping(args) => mapping::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::AwaitClock(args) => await_clock::run(args),
     };
     result.unwrap_or_else(|error| {
         report(&error);

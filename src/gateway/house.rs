@@ -23,6 +23,9 @@ const PRUNE_BREATH: Duration = Duration::from_millis(50);
 /// How often the line for `systemctl status` is renewed where the unit has no watchdog.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
+/// The line of a fresh install, which runs and waits for its configuration.
+const UNCONFIGURED: &str = "no terminal is configured: edit /etc/portero/portero.toml, run `portero check`, restart";
+
 /// Waits for the clock to be right, then has the journal correct the times of what was heard before.
 pub(super) async fn watch_clock(parts: Arc<Parts>) {
     let mut ticks = interval(CLOCK_CHECK);
@@ -99,6 +102,10 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
             Ok(_) => {}
             Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
         }
-        service::line(&parts.gateway.line());
+        if parts.config.terminals.is_empty() {
+            service::line(UNCONFIGURED);
+        } else {
+            service::line(&parts.gateway.line());
+        }
     }
 }

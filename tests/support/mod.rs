@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
 pub mod gateway;
+pub mod guest;
 pub mod mosquitto;
 pub mod postgres;
 pub mod prism;
@@ -17,6 +18,7 @@ pub mod wait;
 pub mod web;
 
 pub use gateway::Gateway;
+pub use guest::Guest;
 pub use mosquitto::{Mosquitto, MosquittoOptions};
 pub use postgres::Postgres;
 pub use prism::Prism;
