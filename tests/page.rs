@@ -139,7 +139,7 @@ fn the_page_takes_a_bounded_number_of_connections_and_the_gateway_works_on() {
     eventually("the page answers again", DEADLINE, || {
         send(site.page, "GET", "/healthz", "Host: localhost\r\n", "").is_ok_and(|answer| answer.status == 200)
     });
-    assert_eq!(site.status()["journal"]["appended"], 50);
+    eventually("the events are seen", DEADLINE, || site.status()["journal"]["appended"] == 50);
 }
 
 /// I4, from outside: one scrape, while events come in, are refused and are filtered.
@@ -197,7 +197,13 @@ fn a_gateway_whose_sinks_are_away_is_healthy_and_ready() {
     let mut vendor = VendorApi::start(Behaviour::Ok);
     vendor.stop();
     let site = Site::start("", &support::api_sink(&vendor.url(), 10), &[]);
+    assert!(site.status()["sinks"][0]["oldest_pending"].is_null());
     site.play(20, 3);
+    // The ledger of a page may be a second old.
+    eventually("what waits is seen, and since when", DEADLINE, || {
+        let sink = site.status()["sinks"][0].take();
+        sink["pending"] == 20 && sink["oldest_pending"].is_string()
+    });
     for path in ["/healthz", "/readyz"] {
         let answer = get(site.page, path);
         assert_eq!((answer.status, &answer.json()["ok"]), (200, &Value::Bool(true)), "{answer:?}");
@@ -290,6 +296,8 @@ fn a_browser_sees_events_arrive_and_a_stopped_sink_turn_red_and_recover() {
     eventually("their delivery is seen", DEADLINE, || field("#sink-vendor [data-field=delivered]") == "1234");
     let class = || browser.run("return document.querySelector('#sink-vendor').className;");
     assert_eq!(class(), "card good");
+    let bars = browser.run("return document.querySelector('#link-yard .bars').getAttribute('d').length;");
+    assert!(bars.as_u64() > Some(0), "no chart");
 
     vendor.stop();
     site.play(40, 6);
@@ -311,7 +319,8 @@ fn a_browser_sees_events_arrive_and_a_stopped_sink_turn_red_and_recover() {
 
     browser.run("document.querySelector('#sink-vendor').mark = 2;");
     vendor.start_again();
-    eventually("the sink has recovered", DEADLINE, || {
+    // The longer it was away, the longer until the next probe.
+    eventually("the sink has recovered", 4 * DEADLINE, || {
         field("#sink-vendor [data-field=pending]") == "0" && class() == "card good"
     });
     assert_eq!(browser.run("return document.querySelector('#sink-vendor').mark;"), 2, "the card was replaced");

@@ -8,12 +8,13 @@
 
 mod guard;
 mod health;
+mod history;
 mod metrics;
 mod view;
 mod words;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -32,7 +33,8 @@ use super::config::PageConfig;
 use super::status::Gateway;
 use crate::journal::{self, Journal, Stats};
 use guard::Guard;
-use view::View;
+use history::History;
+use view::{Past, View};
 use words::Language;
 
 /// Most connections at once: a browser or two, a scraper, a probe.
@@ -40,6 +42,9 @@ const CONNECTIONS: usize = 16;
 
 /// However many ask, the journal is asked once in this time.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How often the counts of the chart are taken when nobody looks.
+const COUNT: Duration = Duration::from_secs(60);
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +81,13 @@ pub struct Page {
     journal: Journal,
     max_bytes: u64,
     stats: Mutex<Option<(Instant, Stats)>>,
+    history: Lock<History>,
 }
 
 impl Page {
     /// Of this gateway, whose journal may grow to `max_bytes`.
     pub fn new(gateway: Gateway, journal: Journal, max_bytes: u64) -> Self {
-        Self { gateway, journal, max_bytes, stats: Mutex::new(None) }
+        Self { gateway, journal, max_bytes, stats: Mutex::new(None), history: Lock::default() }
     }
 
     /// The ledger of this moment, or of the second before.
@@ -91,8 +97,23 @@ impl Page {
             return Ok(stats.clone());
         }
         let stats = self.journal.stats().await?;
+        let now = self.gateway.clock.now().boot;
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.take(now, &self.gateway.links.read(), &stats);
         *kept = Some((Instant::now(), stats.clone()));
         Ok(stats)
+    }
+
+    /// Counts on when nobody looks.
+    async fn count(&self) {
+        let mut ticks = tokio::time::interval(COUNT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.stats().await {
+                tracing::debug!(%error, "counts of the status page are not taken");
+            }
+        }
     }
 }
 
@@ -114,6 +135,7 @@ struct Shared {
 
 /// Answers until the gateway stops.
 pub async fn serve(opened: Opened, page: Page, shutdown: CancellationToken) {
+    let shared = Arc::new(Shared { page, view: opened.view });
     let router = Router::new()
         .route("/", get(index))
         .route("/status.json", get(status))
@@ -121,11 +143,12 @@ pub async fn serve(opened: Opened, page: Page, shutdown: CancellationToken) {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(nothing)
-        .with_state(Arc::new(Shared { page, view: opened.view }))
+        .with_state(Arc::clone(&shared))
         .layer(middleware::from_fn_with_state(Arc::new(opened.guard), guard::guard));
     let served = axum::serve(Bounded::new(opened.listener, CONNECTIONS), router).into_future();
     tokio::select! {
         () = shutdown.cancelled() => {}
+        () = shared.page.count() => {}
         result = served => {
             if let Err(error) = result {
                 tracing::warn!(%error, "status page failed");
@@ -143,7 +166,12 @@ async fn index(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
         Err(error) => shared.page.gateway.status_without_journal(&error.to_string()),
     };
     let now = shared.page.gateway.clock.now();
-    match shared.view.render(&status, shared.page.max_bytes, language, now) {
+    let rendered = {
+        let history = shared.page.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = Past { history: &history, max_bytes: shared.page.max_bytes };
+        shared.view.render(&status, &past, language, now)
+    };
+    match rendered {
         Ok(text) => ([(header::VARY, "Accept-Language")], Html(text)).into_response(),
         Err(error) => {
             tracing::error!(%error, "status page cannot be shown");

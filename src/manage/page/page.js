@@ -4,7 +4,7 @@
 (() => {
   const EVERY = 3000, spanish = document.documentElement.lang === "es";
   const lost = document.getElementById("lost");
-  let last = "", seen = Date.now(), busy = false;
+  let last = "", seen = Date.now(), drawn = 0, busy = false;
   // The gateway's clock may not be this one's.
   let skew = Date.parse(document.body.dataset.now) - Date.now();
 
@@ -47,7 +47,7 @@
       const options = { cache: "no-store", signal: AbortSignal.timeout(10000) };
       const status = await fetch("/status.json", options);
       const text = (await status.text()).replace(/"uptime_seconds":\d+,?/, "");
-      if (text !== last || !status.ok) {
+      if (text !== last || !status.ok || Date.now() - drawn > 60000) {
         const page = await fetch("/?lang=" + document.documentElement.lang, options);
         if (!page.ok) throw new Error(page.status);
         const now = new DOMParser().parseFromString(await page.text(), "text/html");
@@ -56,6 +56,7 @@
         morph(document.querySelector("main"), now.querySelector("main"));
         document.title = now.title;
         last = text;
+        drawn = Date.now();
       }
       seen = Date.now();
       lost.hidden = true;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use super::history::{History, Of, Room};
 use super::words::{Language, WORDS};
 use crate::clock::Now;
 use crate::event::{UtcMicros, json::rfc3339};
@@ -20,6 +21,12 @@ const JS: &str = include_str!("page.js");
 
 /// Devices that are named of those that are not configured.
 const STRANGERS: usize = 5;
+
+/// What is behind us.
+pub(super) struct Past<'a> {
+    pub(super) history: &'a History,
+    pub(super) max_bytes: u64,
+}
 
 /// The template, compiled.
 pub(super) struct View(Environment<'static>);
@@ -46,15 +53,15 @@ impl View {
     pub(super) fn render(
         &self,
         status: &Value,
-        max_bytes: u64,
+        past: &Past<'_>,
         language: Language,
         now: Now,
     ) -> Result<String, minijinja::Error> {
-        let show = Show { language, now: now.wall };
+        let show = Show { language, now: now.wall, past };
         let sinks: Vec<Shown> = list(&status["sinks"]).map(|sink| show.sink(sink)).collect();
         let links: Vec<Shown> = list(&status["links"]).map(|link| show.link(link)).collect();
         let notes = show.notes(status);
-        let (journal, file) = (show.journal(&status["journal"], max_bytes), show.file(&status["configuration"]));
+        let (journal, file) = (show.journal(&status["journal"]), show.file(&status["configuration"]));
         let all = sinks.iter().chain(&links).chain(&notes).chain([&journal, &file]);
         let (gateway, site) = (word(&status["gateway_id"]), word(&status["site_id"]));
         let context = Shown::from_pairs([
@@ -91,12 +98,13 @@ fn object<const N: usize>(entries: [(&'static str, Shown); N]) -> Shown {
     Shown::from_pairs(entries)
 }
 
-struct Show {
+struct Show<'a> {
     language: Language,
     now: UtcMicros,
+    past: &'a Past<'a>,
 }
 
-impl Show {
+impl Show<'_> {
     fn word(&self, key: &str) -> Shown {
         self.language.word(key).into()
     }
@@ -166,6 +174,7 @@ impl Show {
             ("oldest", self.time(&sink["oldest_pending"])),
             ("last", self.time(&sink["last_delivery"])),
             ("next", self.time(&sink["next_try"])),
+            ("chart", self.chart(&Of::Sink(word(&sink["name"]).to_owned()), "delivered")),
             ("why", why.into()),
         ])
     }
@@ -198,6 +207,7 @@ impl Show {
             ("class", class.into()),
             ("state", self.word(&format!("link_{key}"))),
             ("heard", self.time(&link["last_heard"])),
+            ("chart", self.chart(&Of::Link(word(&link["name"]).to_owned()), "heard")),
             ("events", self.number(&link["events"])),
             ("faults", self.number(&link["faults"])),
             ("duplicates", self.number(&link["duplicates"])),
@@ -234,7 +244,8 @@ impl Show {
         notes
     }
 
-    fn journal(&self, journal: &Value, max_bytes: u64) -> Shown {
+    fn journal(&self, journal: &Value) -> Shown {
+        let max_bytes = self.past.max_bytes;
         let bytes = journal["bytes"].as_u64().unwrap_or(0);
         let class = match bytes {
             _ if !journal["error"].is_null() => "bad",
@@ -247,8 +258,26 @@ impl Show {
             ("events", self.number(&journal["appended"])),
             ("size", self.language.bytes(bytes).into()),
             ("bound", self.language.bytes(max_bytes).into()),
-            ("left", self.word("not_known")),
+            ("left", self.room()),
         ])
+    }
+
+    fn room(&self) -> Shown {
+        let days = |days: u64| format!("{} {}", self.language.number(days), self.language.word("days"));
+        match self.past.history.room(self.past.max_bytes) {
+            Room::Unknown => self.word("not_known"),
+            Room::Days(count) | Room::MoreThan(count) if count > 3_650 => self.word("over_years"),
+            Room::Days(count) => days(count).into(),
+            Room::MoreThan(count) => format!("{} {}", self.language.word("more_than"), days(count)).into(),
+        }
+    }
+
+    /// The last 24 hours of a terminal or a sink, with what its tallest bar stands for.
+    fn chart(&self, of: &Of, what: &str) -> Shown {
+        let title = format!("{}, {}", self.language.word("chart"), self.language.word(what));
+        let Some((svg, most)) = self.past.history.chart(of, &title) else { return Shown::UNDEFINED };
+        let most = format!("{} {} / 5 min", self.language.word("at_most"), self.language.number(most));
+        Shown::from_safe_string(format!("{svg}<p class=\"chart\"><span>{title}</span><span>{most}</span></p>"))
     }
 
     fn file(&self, file: &Value) -> Shown {
@@ -278,7 +307,8 @@ mod tests {
 
     fn render(status: &Value, language: Language) -> String {
         let now = Now { wall: UtcMicros(1_795_478_400_000_000), boot: BootTime(0), synchronised: true };
-        View::new().unwrap().render(status, 1 << 30, language, now).unwrap()
+        let past = Past { history: &History::default(), max_bytes: 1 << 30 };
+        View::new().unwrap().render(status, &past, language, now).unwrap()
     }
 
     #[test]

@@ -156,6 +156,8 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("unconfigured", "Heard, but not configured", "Oído, pero no configurado"),
     ("chart", "Last 24 hours", "Últimas 24 horas"),
     ("heard", "heard", "oídos"),
+    ("at_most", "at most", "máximo"),
+    ("more_than", "more than", "más de"),
     // States of links.
     ("link_connecting", "connecting", "conectando"),
     ("link_up", "connected", "conectado"),
