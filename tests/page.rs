@@ -35,7 +35,11 @@ impl Site {
 
     /// The same with further lines of `[journal]`.
     fn start_with(manage: &str, journal: &str, sinks: &str, credentials: &[(&str, &str)]) -> Self {
-        let (dir, page, broker) = (tempdir(), free_port(), free_port());
+        Self::start_on(free_port(), manage, journal, sinks, credentials)
+    }
+
+    fn start_on(page: u16, manage: &str, journal: &str, sinks: &str, credentials: &[(&str, &str)]) -> Self {
+        let (dir, broker) = (tempdir(), free_port());
         let text = support::yard_config(dir.path(), &format!("listen = \"127.0.0.1:{broker}\""), sinks);
         let text = text.replace("[manage]\n", &format!("[manage]\nlisten = \"127.0.0.1:{page}\"\n{manage}\n"));
         let text = text.replace("[journal]\n", &format!("[journal]\n{journal}\n"));
@@ -140,6 +144,19 @@ fn the_page_takes_a_bounded_number_of_connections_and_the_gateway_works_on() {
         send(site.page, "GET", "/healthz", "Host: localhost\r\n", "").is_ok_and(|answer| answer.status == 200)
     });
     eventually("the events are seen", DEADLINE, || site.status()["journal"]["appended"] == 50);
+}
+
+#[test]
+fn an_address_that_is_taken_costs_the_page_and_nothing_else_until_it_is_free() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = Site::start_on(other.local_addr().unwrap().port(), "", "", "", &[]);
+    site.play(5, 2);
+    assert_eq!(site.gateway.cli_json(&["status", "--json"])["journal"]["appended"], 5);
+    eventually("the log says so", DEADLINE, || site.gateway.log().contains("give [manage] listen another"));
+    drop(other);
+    eventually("the page is there", DEADLINE, || {
+        send(site.page, "GET", "/readyz", "Host: localhost\r\n", "").is_ok_and(|answer| answer.status == 200)
+    });
 }
 
 /// I4, from outside: one scrape, while events come in, are refused and are filtered.

@@ -96,7 +96,8 @@ impl Page {
         if let Some((_, stats)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(stats.clone());
         }
-        let stats = self.journal.stats().await?;
+        let asked = tokio::time::timeout(health::PATIENCE, self.journal.stats()).await;
+        let stats = asked.map_err(|_| journal::Error::Io(health::silence()))??;
         let now = self.gateway.clock.now().boot;
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.take(now, &self.gateway.links.read(), &stats);
