@@ -238,14 +238,21 @@ fn a_gateway_whose_journal_is_full_is_healthy_and_not_ready() {
     play.args(["simulate", "mqtt-json", "--rate", "0", "--broker", &broker, "--count", "1000000", "--seed", "9"]);
     // Never finishes: the last of them is not confirmed.
     let _player = support::Process::spawn(play.stdout(Stdio::null()).stderr(Stdio::null()));
-    eventually("the gateway is not ready", DEADLINE, || get(site.page, "/readyz").status == 503);
-    let ready = get(site.page, "/readyz").json();
+    // At the bound a smaller group of events may still fit between two answers: each is judged by itself.
+    let mut ready = Value::Null;
+    eventually("the gateway is not ready", DEADLINE, || {
+        let answer = get(site.page, "/readyz");
+        ready = answer.json();
+        answer.status == 503
+    });
     assert_eq!(ready["ok"], false);
     assert!(ready["reasons"].to_string().contains("full"), "{ready}");
     let health = get(site.page, "/healthz");
     assert_eq!((health.status, &health.json()["ok"]), (200, &Value::Bool(true)));
-    let page = get(site.page, "/");
-    assert!(page.status == 200 && page.body.contains("class=\"pill bad\""), "{}", page.body);
+    eventually("the page says so", DEADLINE, || {
+        let page = get(site.page, "/");
+        page.status == 200 && page.body.contains("class=\"pill bad\"")
+    });
 }
 
 #[test]
