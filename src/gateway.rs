@@ -13,6 +13,8 @@ mod credentials;
 
 mod house;
 
+mod page;
+
 mod start;
 
 mod supervise;
@@ -30,6 +32,7 @@ use crate::deliver::directory::Directory;
 use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::{Config, Loaded, Problems};
+use crate::manage::file::{ConfigFile, Read};
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
 use crate::terminal::{self, Board};
@@ -99,6 +102,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
         clock: clock.clone(),
         links: Board::default(),
         relays: StatusBoard::default(),
+        file: ConfigFile::new(config.file.clone(), clock.now().wall),
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
     let directory = people.unwrap_or_default();
@@ -108,6 +112,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     let mut keepers = JoinSet::new();
     start::relays(&parts, &mut relays).await?;
     open_control(&parts, &mut keepers).await;
+    page::open(&parts, &mut keepers);
     start::links(&parts, &mut links);
     beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
@@ -121,7 +126,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     let reason = loop {
         tokio::select! {
             signal = signals.next() => break Ok(signal),
-            _ = hangup.recv() => judge(&parts.config, reread()),
+            _ = hangup.recv() => judge(&parts, reread()),
             () = parts.journal.ended() => break Err(Error::JournalLost),
         }
     };
@@ -143,11 +148,19 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
 
 /// Says what a restart would make of the configuration file as it is now. The running configuration stays either way
 /// (I6): only a start takes another one.
-fn judge(running: &Config, read: Result<Loaded, Problems>) {
+fn judge(parts: &Parts, read: Result<Loaded, Problems>) {
+    let note = |read| parts.gateway.file.note(read, parts.clock.now().wall);
     match read {
-        Ok(loaded) if loaded.config == *running => tracing::info!("configuration file says what is running"),
-        Ok(_) => tracing::info!("configuration file is sound and differs; restart the gateway to use it"),
+        Ok(loaded) if loaded.config == parts.config => {
+            note(Read::Running);
+            tracing::info!("configuration file says what is running");
+        }
+        Ok(_) => {
+            note(Read::Differs);
+            tracing::info!("configuration file is sound and differs; restart the gateway to use it");
+        }
         Err(problems) => {
+            note(Read::Refused(problems.errors.iter().map(ToString::to_string).collect()));
             for problem in &problems.errors {
                 tracing::error!(reason = %problem, "configuration file is refused, the running configuration stays");
             }

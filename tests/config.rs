@@ -197,6 +197,21 @@ fn secrets_are_looked_for_where_they_will_be_read() {
 }
 
 #[test]
+fn a_page_on_the_network_is_a_doubt_and_one_on_loopback_is_none() {
+    let page = |listen: &str| {
+        let text = format!("{}\n[manage]\nlisten = \"{listen}\"\ntoken = {{ credential = \"page\" }}\n", site());
+        good(&text, &options())
+    };
+    let loopback = page("127.0.0.1:8787");
+    assert!(loopback.config.manage.page.is_some_and(|page| page.token.is_some()));
+    assert!(!loopback.warnings.iter().any(|w| w.key == "manage.listen"));
+    let network = page("[::]:8787");
+    let doubt = network.warnings.iter().find(|w| w.key == "manage.listen").expect("a doubt");
+    assert!(doubt.to_string().contains("unencrypted"), "{doubt}");
+    assert_eq!(good(&site(), &options()).config.manage.page, None);
+}
+
+#[test]
 fn a_file_that_is_not_there_is_one_problem() {
     let problems = load(Path::new("/nonexistent/portero.toml"), &options()).expect_err("there is no such file");
     assert_eq!(problems.errors.len(), 1);

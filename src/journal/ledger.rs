@@ -35,6 +35,7 @@ pub(super) fn stats(view: &mut View) -> Result<Stats, Error> {
             bytes,
             sinks: Vec::new(),
         };
+        let mut ids: Vec<u32> = Vec::new();
         let mut sinks = conn.prepare_cached(
             "SELECT id, name, started_after, position, delivered, filtered, dropped,
                     (SELECT count(*) FROM correction WHERE sink = sink.id)
@@ -57,10 +58,33 @@ pub(super) fn stats(view: &mut View) -> Result<Stats, Error> {
                 dropped: un(row.get(6)?),
                 filtered: un(row.get(5)?),
                 corrections_pending: un(row.get(7)?),
+                oldest_pending: None,
             });
+            ids.push(id);
+        }
+        drop(rows);
+        drop(sinks);
+        for (sink, id) in stats.sinks.iter_mut().zip(ids).filter(|(sink, _)| sink.pending > 0) {
+            sink.oldest_pending = oldest_pending(view, id)?;
         }
         Ok(stats)
     })
+}
+
+/// When the oldest event that waits for a sink was heard; `None` also where its row is damaged.
+fn oldest_pending(view: &mut View, sink: u32) -> Result<Option<UtcMicros>, Error> {
+    let row = view
+        .conn()?
+        .prepare_cached(
+            "SELECT seq, id, body FROM event WHERE seq = (SELECT min(n) FROM (
+                 SELECT (SELECT e.seq FROM event e WHERE e.seq > (SELECT position FROM sink WHERE id = ?1)
+                         AND NOT EXISTS (SELECT 1 FROM exception x WHERE x.sink = ?1 AND x.seq = e.seq)
+                         ORDER BY e.seq LIMIT 1) AS n
+                 UNION ALL SELECT min(seq) FROM exception WHERE sink = ?1 AND state = ?2))",
+        )?
+        .query_row(params![sink, HELD], view::row)
+        .optional()?;
+    Ok(row.and_then(|row| view.record(&row).ok()).map(|record| record.event.times.received))
 }
 
 /// Quarantined events of a sink whose reason begins so, if `wanted`, ascending: looked at one by one, whatever their number.

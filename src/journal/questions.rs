@@ -2,10 +2,14 @@
 //!
 //! Must not: hold up a relay.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
 use super::error::Error;
 use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, Setback, SinkId, Traced, When};
 use super::view::View;
-use super::writer::Lazy;
+use super::writer::{Command, Lazy};
 use super::{Journal, abandon, chain, devices, edit, heal, ledger, people, reader, setback, state, trace};
 use crate::event::{EventId, UtcMicros};
 
@@ -148,6 +152,14 @@ impl Journal {
     /// Waits its turn in the writer's queue and answers: the proof that the writer moves. Costs no sync of its own.
     pub async fn ping(&self) -> Result<(), Error> {
         self.write(|_| Ok(())).await
+    }
+
+    /// Whether an event would be taken now, as far as can be told without one. Costs no sync of its own.
+    pub async fn accepts(&self) -> Result<(), Error> {
+        let _asked = self.0.shared.ask();
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Append { entries: Arc::default(), answer }).await?;
+        answered.await.map_err(|_| Error::Closed)?.map(|_| ())
     }
 
     /// Returns when the writer has ended: closed, or gone.

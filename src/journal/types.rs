@@ -274,6 +274,8 @@ pub struct SinkStats {
     pub filtered: u64,
     /// Corrections still to be sent.
     pub corrections_pending: u64,
+    /// When the oldest pending event was heard; `None` where none is pending.
+    pub oldest_pending: Option<UtcMicros>,
 }
 
 impl SinkStats {

@@ -2,7 +2,7 @@
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
 //! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
-//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `secrets`) and at last the tables
+//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `secrets`) and at last the tables
 //! are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
@@ -18,6 +18,7 @@ mod fields;
 mod filters;
 mod load;
 mod mapping;
+mod page;
 mod places;
 mod plain;
 mod presets;
@@ -90,8 +91,21 @@ pub struct Expiring {
 pub struct ManageConfig {
     /// The control socket.
     pub socket: PathBuf,
+    /// Where the status page is served; `None`: nowhere.
+    pub page: Option<PageConfig>,
     /// How long shutdown may take before it is forced, seconds.
     pub shutdown_seconds: u64,
+}
+
+/// `[manage] listen` and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageConfig {
+    /// Where to listen.
+    pub address: std::net::SocketAddr,
+    /// What a caller must know; never `None` where the address is not loopback.
+    pub token: Option<crate::secret::SecretSource>,
+    /// Names, beside this machine's own, under which it may be called.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`

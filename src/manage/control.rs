@@ -10,8 +10,6 @@
 
 pub mod client;
 
-mod listener;
-
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -25,8 +23,12 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::bounded::Bounded;
 use super::status::Gateway;
 use crate::journal::{self, Journal, Seq};
+
+/// Most connections at once.
+const CONNECTIONS: usize = 8;
 
 /// Largest request body, bytes: some thousands of sequence numbers.
 const MAX_BODY: usize = 64 * 1024;
@@ -77,7 +79,7 @@ pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, s
         .route("/quarantine/edit", post(edit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state((gateway, journal));
-    let served = axum::serve(listener::Bounded::new(listener), router).into_future();
+    let served = axum::serve(Bounded::new(listener, CONNECTIONS), router).into_future();
     // Requests that are under way are dropped with the server: every one of them may be asked again.
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::file::ConfigFile;
 use crate::clock::Clock;
 use crate::deliver::directory::Directory;
 use crate::deliver::expiry::Expiry;
@@ -27,18 +28,32 @@ pub struct Gateway {
     pub relays: StatusBoard,
     /// Its worker directory, if it has one.
     pub directory: Option<Directory>,
+    /// Its configuration file.
+    pub file: ConfigFile,
 }
 
 impl Gateway {
     /// The object for a running gateway.
     pub fn status(&self, stats: &Stats) -> Value {
+        self.object(Some(stats))
+    }
+
+    /// The object where the journal does not answer, and why.
+    pub fn status_without_journal(&self, error: &str) -> Value {
+        let mut object = self.object(None);
+        object["journal"] = json!({ "error": error });
+        object
+    }
+
+    fn object(&self, stats: Option<&Stats>) -> Value {
         let now = self.clock.now();
-        let mut object = object(&self.identity, Some(stats), &self.relays.read(), &self.links.read(), now.wall);
+        let mut object = object(&self.identity, stats, &self.relays.read(), &self.links.read(), now.wall);
         object["running"] = true.into();
         object["pid"] = std::process::id().into();
         object["started"] = time(self.started.wall);
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
+        object["configuration"] = self.file.status();
         if let Some(directory) = &self.directory {
             object["directory"] = people(directory, now.wall);
         }
@@ -170,6 +185,9 @@ fn sinks(ledger: &[SinkStats], relays: &[RelayStatus], now: UtcMicros) -> Vec<Va
         .map(|line| {
             let mut object = sink_ledger(line);
             object.insert("corrections_pending".to_owned(), line.corrections_pending.into());
+            if let Some(heard) = line.oldest_pending {
+                object.insert("oldest_pending".to_owned(), time(heard));
+            }
             object.insert("state".to_owned(), "stopped".into());
             Value::Object(object)
         })

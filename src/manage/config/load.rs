@@ -3,6 +3,7 @@
 //! Must not: open a device, a socket or a database (I8), or give a half-right configuration to anybody.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::problem::{self, Problem, Problems};
@@ -11,8 +12,8 @@ use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::terminals::{self, Terminal};
 use super::tree::{self, Lines, Place};
-use super::{Config, Expiring, brokers, directory, environment, plain, presets, topics};
-use crate::terminal::{BrokerConfig, Endpoint, ListenConfig};
+use super::{Config, Expiring, ManageConfig, brokers, directory, environment, plain, presets, topics};
+use crate::terminal::{BrokerConfig, Endpoint};
 
 /// Largest configuration file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -169,6 +170,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     unique(report, "a name that no other sink has", sink_names);
     devices(report, &terminals);
     clients(report, &brokers);
+    page_alone(report, &brokers, &manage);
     let known: Vec<(&str, Option<&BrokerConfig>)> = broker_names
         .iter()
         .map(|(path, name, _)| {
@@ -243,7 +245,7 @@ fn clients(report: &Report<'_>, brokers: &[(String, Place, Option<BrokerConfig>)
                     let expected = "one [[broker]] for both, or another client_id";
                     report.error(report.problem(place, &format!("{path}.client_id"), &found, expected));
                 }
-                (Endpoint::Listen(a), Some(Endpoint::Listen(b))) if meet(a, b) => {
+                (Endpoint::Listen(a), Some(Endpoint::Listen(b))) if meet(a.address, b.address) => {
                     let found = format!("\"{}\", which {other} listens on", a.address);
                     report.error(report.problem(place, &format!("{path}.listen"), &found, "another port"));
                 }
@@ -253,8 +255,20 @@ fn clients(report: &Report<'_>, brokers: &[(String, Place, Option<BrokerConfig>)
     }
 }
 
-fn meet(a: &ListenConfig, b: &ListenConfig) -> bool {
-    let (x, y) = (a.address, b.address);
+/// The status page's port is nobody else's.
+fn page_alone(report: &Report<'_>, brokers: &[(String, Place, Option<BrokerConfig>)], manage: &ManageConfig) {
+    let Some(page) = &manage.page else { return };
+    for (path, place, broker) in brokers {
+        if let Some(Endpoint::Listen(listen)) = broker.as_ref().map(|broker| &broker.endpoint)
+            && meet(listen.address, page.address)
+        {
+            let found = format!("\"{}\", where [manage] serves the status page", listen.address);
+            report.error(report.problem(place, &format!("{path}.listen"), &found, "another port"));
+        }
+    }
+}
+
+fn meet(x: SocketAddr, y: SocketAddr) -> bool {
     x.port() == y.port() && x.port() != 0 && (x.ip() == y.ip() || x.ip().is_unspecified() || y.ip().is_unspecified())
 }
 

@@ -76,6 +76,7 @@ pub(super) fn manage(reader: Reader<'_>) -> ManageConfig {
     }
     let seconds = reader.number("shutdown_seconds", 1..=600, "a whole number of seconds, for example 20");
     config.shutdown_seconds = seconds.unwrap_or(config.shutdown_seconds);
+    config.page = super::page::page(&reader);
     reader.finish(&[]);
     config
 }
@@ -137,7 +138,7 @@ pub(super) fn name(reader: &Reader<'_>, key: &'static str, expected: &str) -> Op
 
 impl Default for ManageConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/portero/control.sock"), shutdown_seconds: 20 }
+        Self { socket: PathBuf::from("/run/portero/control.sock"), page: None, shutdown_seconds: 20 }
     }
 }
 

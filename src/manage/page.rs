@@ -1,0 +1,215 @@
+//! `[manage] listen`: the status page, metrics and health, for reading only.
+//!
+//! `GET /` is the page, `/status.json` the object of [`super::status`], `/metrics` Prometheus' text, `/healthz` and `/readyz`
+//! say whether the process moves and whether it takes events.
+//!
+//! Must not: change anything, name people or secrets, load anything from elsewhere, or let a reader hold anything without
+//! bound.
+
+mod guard;
+mod health;
+mod history;
+mod metrics;
+mod view;
+mod words;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bounded::Bounded;
+use super::config::PageConfig;
+use super::status::Gateway;
+use crate::journal::{self, Journal, Stats};
+use guard::Guard;
+use history::History;
+use view::{Past, View};
+use words::Language;
+
+/// Most connections at once: a browser or two, a scraper, a probe.
+const CONNECTIONS: usize = 16;
+
+/// However many ask, the journal is asked once in this time.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How often the counts of the chart are taken when nobody looks.
+const COUNT: Duration = Duration::from_secs(60);
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address can't be had.
+    #[error("cannot listen on {address} ({source}); give [manage] listen another address or port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The token can't be read.
+    #[error("[manage] token: {0}")]
+    Token(#[from] crate::secret::Error),
+    /// The page's own template or policy is wrong.
+    #[error("the status page's own template is wrong: {0}")]
+    Template(String),
+    /// The page's policy is no header.
+    #[error("the status page's own policy is wrong")]
+    Policy,
+}
+
+/// A listener and who is let in.
+pub struct Opened {
+    listener: TcpListener,
+    guard: Guard,
+    view: View,
+}
+
+/// What the page shows.
+pub struct Page {
+    gateway: Gateway,
+    journal: Journal,
+    max_bytes: u64,
+    stats: Mutex<Option<(Instant, Stats)>>,
+    history: Lock<History>,
+}
+
+impl Page {
+    /// Of this gateway, whose journal may grow to `max_bytes`.
+    pub fn new(gateway: Gateway, journal: Journal, max_bytes: u64) -> Self {
+        Self { gateway, journal, max_bytes, stats: Mutex::new(None), history: Lock::default() }
+    }
+
+    /// The ledger of this moment, or of the second before.
+    async fn stats(&self) -> Result<Stats, journal::Error> {
+        let mut kept = self.stats.lock().await;
+        if let Some((_, stats)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(stats.clone());
+        }
+        let asked = tokio::time::timeout(health::PATIENCE, self.journal.stats()).await;
+        let stats = asked.map_err(|_| journal::Error::Io(health::silence()))??;
+        let now = self.gateway.clock.now().boot;
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.take(now, &self.gateway.links.read(), &stats);
+        *kept = Some((Instant::now(), stats.clone()));
+        Ok(stats)
+    }
+
+    /// Counts on when nobody looks.
+    async fn count(&self) {
+        let mut ticks = tokio::time::interval(COUNT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.stats().await {
+                tracing::debug!(%error, "counts of the status page are not taken");
+            }
+        }
+    }
+}
+
+/// Opens the address and reads the token.
+pub async fn open(config: &PageConfig) -> Result<Opened, Error> {
+    let view = View::new()?;
+    let guard = Guard::new(config, &view.policy())?;
+    let address = config.address;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    tracing::info!(reason = %address, "status page is served");
+    Ok(Opened { listener, guard, view })
+}
+
+/// What every request gets.
+struct Shared {
+    page: Page,
+    view: View,
+}
+
+/// Answers until the gateway stops.
+pub async fn serve(opened: Opened, page: Page, shutdown: CancellationToken) {
+    let shared = Arc::new(Shared { page, view: opened.view });
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/status.json", get(status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(nothing)
+        .with_state(Arc::clone(&shared))
+        .layer(middleware::from_fn_with_state(Arc::new(opened.guard), guard::guard));
+    let served = axum::serve(Bounded::new(opened.listener, CONNECTIONS), router).into_future();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = shared.page.count() => {}
+        result = served => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "status page failed");
+            }
+        }
+    }
+}
+
+async fn index(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let wanted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    let language = Language::choose(uri.query(), wanted);
+    let stats = shared.page.stats().await;
+    let status = match &stats {
+        Ok(stats) => shared.page.gateway.status(stats),
+        Err(error) => shared.page.gateway.status_without_journal(&error.to_string()),
+    };
+    let now = shared.page.gateway.clock.now();
+    let rendered = {
+        let history = shared.page.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = Past { history: &history, max_bytes: shared.page.max_bytes };
+        shared.view.render(&status, &past, language, now)
+    };
+    match rendered {
+        Ok(text) => ([(header::VARY, "Accept-Language")], Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "status page cannot be shown");
+            (StatusCode::INTERNAL_SERVER_ERROR, "500: the page cannot be shown; the log says why\n").into_response()
+        }
+    }
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.page.stats().await {
+        Ok(stats) => Json(shared.page.gateway.status(&stats)).into_response(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.page.stats().await {
+        Ok(stats) => {
+            let text = metrics::text(&shared.page.gateway, &stats, shared.page.max_bytes);
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+        }
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    health::answer(&health::moves(&shared.page.journal).await)
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    health::answer(&health::accepts(&shared.page.journal, &shared.page.gateway.links.read()).await)
+}
+
+async fn nothing() -> Response {
+    (StatusCode::NOT_FOUND, "404: there are /, /status.json, /metrics, /healthz and /readyz\n").into_response()
+}
+
+fn unavailable(error: &journal::Error) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error.to_string() }))).into_response()
+}

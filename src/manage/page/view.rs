@@ -1,0 +1,343 @@
+//! The page itself: the object of [`crate::manage::status`] as HTML. What a browser shows first is whole without a script.
+//!
+//! Must not: trust a text. Names and reasons come from files, devices and other people's servers; the template escapes all
+//! of them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::{Environment, Value as Shown};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+use super::history::{History, Of, Room};
+use super::words::{Language, WORDS};
+use crate::clock::Now;
+use crate::event::{UtcMicros, json::rfc3339};
+
+const HTML: &str = include_str!("page.html");
+const CSS: &str = include_str!("page.css");
+const JS: &str = include_str!("page.js");
+
+/// Devices that are named of those that are not configured.
+const STRANGERS: usize = 5;
+
+/// What is behind us.
+pub(super) struct Past<'a> {
+    pub(super) history: &'a History,
+    pub(super) max_bytes: u64,
+}
+
+/// The template, compiled.
+pub(super) struct View(Environment<'static>);
+
+impl View {
+    pub(super) fn new() -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        // By its name it is HTML, and everything in it is escaped.
+        environment.add_template("page.html", HTML).map_err(|error| Error::Template(error.to_string()))?;
+        Ok(Self(environment))
+    }
+
+    /// `Content-Security-Policy`: this style, this script, and nothing else.
+    pub(super) fn policy(&self) -> String {
+        let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
+        format!(
+            "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+            hash(CSS),
+            hash(JS)
+        )
+    }
+
+    pub(super) fn render(
+        &self,
+        status: &Value,
+        past: &Past<'_>,
+        language: Language,
+        now: Now,
+    ) -> Result<String, minijinja::Error> {
+        let show = Show { language, now: now.wall, past };
+        let sinks: Vec<Shown> = list(&status["sinks"]).map(|sink| show.sink(sink)).collect();
+        let links: Vec<Shown> = list(&status["links"]).map(|link| show.link(link)).collect();
+        let notes = show.notes(status);
+        let (journal, file) = (show.journal(&status["journal"]), show.file(&status["configuration"]));
+        let all = sinks.iter().chain(&links).chain(&notes).chain([&journal, &file]);
+        let (gateway, site) = (word(&status["gateway_id"]), word(&status["site_id"]));
+        let context = Shown::from_pairs([
+            ("lang", Shown::from(language.code())),
+            ("title", format!("{gateway} · {site}").into()),
+            ("css", Shown::from_safe_string(CSS.to_owned())),
+            ("js", Shown::from_safe_string(JS.to_owned())),
+            ("w", Shown::from_pairs(WORDS.iter().map(|(key, ..)| (*key, Shown::from(language.word(key)))))),
+            ("now", rfc3339(now.wall).as_str().into()),
+            ("gateway", gateway.into()),
+            ("site", site.into()),
+            ("version", word(&status["version"]).into()),
+            ("started", show.time(&status["started"])),
+            ("health", show.health(all)),
+            ("notes", notes.into()),
+            ("sinks", sinks.into()),
+            ("links", links.into()),
+            ("journal", journal),
+            ("file", file),
+        ]);
+        self.0.get_template("page.html")?.render(context)
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+fn object<const N: usize>(entries: [(&'static str, Shown); N]) -> Shown {
+    Shown::from_pairs(entries)
+}
+
+struct Show<'a> {
+    language: Language,
+    now: UtcMicros,
+    past: &'a Past<'a>,
+}
+
+impl Show<'_> {
+    fn word(&self, key: &str) -> Shown {
+        self.language.word(key).into()
+    }
+
+    fn number(&self, value: &Value) -> Shown {
+        self.language.number(value.as_u64().unwrap_or(0)).into()
+    }
+
+    /// An age that the script keeps counting; nothing where there is no time.
+    fn time(&self, value: &Value) -> Shown {
+        let Some(at) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+            return Shown::UNDEFINED;
+        };
+        let at = UtcMicros(at.as_microsecond());
+        let (written, ago) = (rfc3339(at), self.language.ago((self.now.0 - at.0).div_euclid(1_000_000)));
+        let written = written.as_str();
+        Shown::from_safe_string(format!("<time datetime=\"{written}\" title=\"{written}\">{ago}</time>"))
+    }
+
+    /// The worst of everything that is shown.
+    fn health<'a>(&self, all: impl Iterator<Item = &'a Shown>) -> Shown {
+        let (mut class, mut text) = ("good", "all_well");
+        for shown in all {
+            match shown.get_attr("class").ok().as_ref().and_then(Shown::as_str) {
+                Some("bad") => (class, text) = ("bad", "act"),
+                Some("warn") if class == "good" => (class, text) = ("warn", "look"),
+                _ => {}
+            }
+        }
+        object([("class", class.into()), ("text", self.word(text))])
+    }
+
+    fn sink(&self, sink: &Value) -> Shown {
+        let key = word(&sink["state"]);
+        let quarantined = sink["quarantined"].as_u64().unwrap_or(0);
+        let ended = sink["credential"]["state"].as_str().is_some_and(|state| state == "past");
+        let class = match key {
+            "open" | "blocked" | "gone" | "stopped" => "bad",
+            _ if ended => "bad",
+            "retrying" => "warn",
+            _ if quarantined > 0 || !sink["credential"]["say"].is_null() => "warn",
+            _ => "good",
+        };
+        let advice = self.language.word(&format!("do_{key}")).to_owned();
+        let mut why = Vec::new();
+        let line = |text: &str, advice: &str| object([("text", text.into()), ("advice", advice.into())]);
+        match sink["error"].as_str() {
+            Some(error) => why.push(line(error, &advice)),
+            None if key == "stopped" => why.push(line(self.language.word("sink_stopped"), &advice)),
+            None => {}
+        }
+        why.extend(sink["waits_for"].as_str().map(|text| line(text, "")));
+        why.extend(sink["credential"]["say"].as_str().map(|text| line(text, "")));
+        if quarantined > 0 {
+            let text = format!("{}: {}", self.language.word("quarantined"), self.language.number(quarantined));
+            why.push(line(&text, self.language.word("do_quarantined")));
+        }
+        object([
+            ("name", word(&sink["name"]).into()),
+            ("key", key.into()),
+            ("class", class.into()),
+            ("state", self.word(&format!("sink_{key}"))),
+            ("pending", self.number(&sink["pending"])),
+            ("delivered", self.number(&sink["delivered"])),
+            ("quarantined", self.number(&sink["quarantined"])),
+            ("refused", (quarantined > 0).into()),
+            ("oldest", self.time(&sink["oldest_pending"])),
+            ("last", self.time(&sink["last_delivery"])),
+            ("next", self.time(&sink["next_try"])),
+            ("chart", self.chart(&Of::Sink(word(&sink["name"]).to_owned()), "delivered")),
+            ("why", why.into()),
+        ])
+    }
+
+    fn link(&self, link: &Value) -> Shown {
+        let key = word(&link["state"]);
+        let class = match key {
+            "down" | "held" => "bad",
+            "connecting" => "warn",
+            _ => "good",
+        };
+        let devices = link["devices"].as_array().map_or(0, Vec::len);
+        let offline = list(&link["devices"]).filter(|device| device["online"] == false).count();
+        let gaps: u64 = list(&link["devices"]).filter_map(|device| device["gaps"].as_u64()).sum();
+        let count = |count: usize| self.language.number(u64::try_from(count).unwrap_or(u64::MAX));
+        let shown = match (devices, offline) {
+            (0, _) => Shown::UNDEFINED,
+            (_, 0) => count(devices).into(),
+            _ => format!("{}, {} {}", count(devices), count(offline), self.language.word("offline")).into(),
+        };
+        let advice = self.language.word(&format!("do_link_{key}")).to_owned();
+        let why: Vec<Shown> = (link["reason"].as_str().into_iter())
+            .map(|text| object([("text", text.into()), ("advice", advice.as_str().into())]))
+            .collect();
+        object([
+            ("name", word(&link["name"]).into()),
+            ("protocol", word(&link["protocol"]).into()),
+            ("broker", (link["protocol"] == "broker").into()),
+            ("key", key.into()),
+            ("class", class.into()),
+            ("state", self.word(&format!("link_{key}"))),
+            ("heard", self.time(&link["last_heard"])),
+            ("chart", self.chart(&Of::Link(word(&link["name"]).to_owned()), "heard")),
+            ("events", self.number(&link["events"])),
+            ("faults", self.number(&link["faults"])),
+            ("duplicates", self.number(&link["duplicates"])),
+            ("devices", shown),
+            ("gaps", if gaps > 0 { self.language.number(gaps).into() } else { Shown::UNDEFINED }),
+            ("why", why.into()),
+        ])
+    }
+
+    fn notes(&self, status: &Value) -> Vec<Shown> {
+        let mut notes = Vec::new();
+        let mut note = |class: &str, text: String| notes.push(object([("class", class.into()), ("text", text.into())]));
+        let word_of = |key: &str| self.language.word(key).to_owned();
+        if let Some(error) = status["journal"]["error"].as_str() {
+            note("bad", format!("{}: {error}", word_of("journal_error")));
+        }
+        if status["clock_synchronised"] == false {
+            note("warn", word_of("clock"));
+        }
+        if let Some(error) = status["directory"]["error"].as_str() {
+            note("warn", format!("{}: {error}", word_of("directory_error")));
+        }
+        if let Some(say) = status["directory"]["credential"]["say"].as_str() {
+            note("warn", say.to_owned());
+        }
+        let strangers: Vec<&str> =
+            list(&status["unconfigured"]).map(|device| word(&device["key"])).take(STRANGERS + 1).collect();
+        if !strangers.is_empty() {
+            let more = if strangers.len() > STRANGERS { ", …" } else { "" };
+            let named = strangers.iter().take(STRANGERS).copied().collect::<Vec<_>>().join(", ");
+            // A fleet's devices need no table of their own: to know, not to act.
+            note("info", format!("{}: {named}{more}", word_of("unconfigured")));
+        }
+        notes
+    }
+
+    fn journal(&self, journal: &Value) -> Shown {
+        let max_bytes = self.past.max_bytes;
+        let bytes = journal["bytes"].as_u64().unwrap_or(0);
+        let class = match bytes {
+            _ if !journal["error"].is_null() => "bad",
+            _ if bytes > max_bytes / 10 * 9 => "bad",
+            _ if bytes > max_bytes / 4 * 3 => "warn",
+            _ => "good",
+        };
+        object([
+            ("class", class.into()),
+            ("events", self.number(&journal["appended"])),
+            ("size", self.language.bytes(bytes).into()),
+            ("bound", self.language.bytes(max_bytes).into()),
+            ("left", self.room()),
+        ])
+    }
+
+    fn room(&self) -> Shown {
+        let days = |days: u64| format!("{} {}", self.language.number(days), self.language.word("days"));
+        match self.past.history.room(self.past.max_bytes) {
+            Room::Unknown => self.word("not_known"),
+            Room::Days(count) | Room::MoreThan(count) if count > 3_650 => self.word("over_years"),
+            Room::Days(count) => days(count).into(),
+            Room::MoreThan(count) => format!("{} {}", self.language.word("more_than"), days(count)).into(),
+        }
+    }
+
+    /// The last 24 hours of a terminal or a sink, with what its tallest bar stands for.
+    fn chart(&self, of: &Of, what: &str) -> Shown {
+        let title = format!("{}, {}", self.language.word("chart"), self.language.word(what));
+        let Some((svg, most)) = self.past.history.chart(of, &title) else { return Shown::UNDEFINED };
+        let most = format!("{} {} / 5 min", self.language.word("at_most"), self.language.number(most));
+        Shown::from_safe_string(format!("{svg}<p class=\"chart\"><span>{title}</span><span>{most}</span></p>"))
+    }
+
+    fn file(&self, file: &Value) -> Shown {
+        let state = word(&file["state"]);
+        let class = match state {
+            "running" => "good",
+            "refused" => "bad",
+            _ => "warn",
+        };
+        let why: Vec<Shown> = list(&file["problems"]).map(|problem| object([("text", word(problem).into())])).collect();
+        object([
+            ("class", class.into()),
+            ("path", word(&file["file"]).into()),
+            ("state", self.word(&format!("file_{state}"))),
+            ("read", self.time(&file["read"])),
+            ("why", why.into()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::BootTime;
+
+    fn render(status: &Value, language: Language) -> String {
+        let now = Now { wall: UtcMicros(1_795_478_400_000_000), boot: BootTime(0), synchronised: true };
+        let past = Past { history: &History::default(), max_bytes: 1 << 30 };
+        View::new().unwrap().render(status, &past, language, now).unwrap()
+    }
+
+    #[test]
+    fn a_page_can_be_shown_whatever_is_missing() {
+        for status in [json!({}), json!({ "sinks": [{}], "links": [{}], "journal": {}, "configuration": {} })] {
+            assert!(render(&status, Language::Spanish).contains("</html>"));
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_text_and_no_markup() {
+        let status = json!({ "site_id": "<b>\"'&", "links": [{ "name": "a\" onclick=\"x", "state": "up" }] });
+        let page = render(&status, Language::English);
+        assert!(!page.contains("<b>\"") && !page.contains("\" onclick"), "{page}");
+    }
+
+    #[test]
+    fn the_worst_of_all_is_what_the_page_says_first() {
+        let sink = |state: &str| json!({ "name": "vendor", "state": state, "error": "why" });
+        let of = |states: &[&str]| {
+            let sinks: Vec<Value> = states.iter().map(|state| sink(state)).collect();
+            let file = json!({ "state": "running" });
+            let page = render(&json!({ "sinks": sinks, "configuration": file }), Language::English);
+            let start = page.find("id=\"health\" class=\"pill ").unwrap() + 24;
+            page[start..].split('"').next().unwrap().to_owned()
+        };
+        assert_eq!(
+            (of(&["idle"]), of(&["idle", "retrying"]), of(&["open", "retrying"])),
+            ("good".into(), "warn".into(), "bad".into())
+        );
+    }
+}
