@@ -331,7 +331,7 @@ async fn a_rotated_refresh_token_is_on_disk_before_the_access_token_is_used() {
     pair.sink = api::Api::new("far", config, pair.world.clock.clone()).unwrap();
     pair.delivered().await;
     // Where it can't be kept, it is not used, and what to mend is said; once it can be, it goes on.
-    let folder = pair.world.dir.path().join("far.new");
+    let folder = pair.world.dir.path().join("far.token.new");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("in-the-way"), "").unwrap();
     let before = pair.events().len();
