@@ -36,9 +36,17 @@ const SYNC_CHECK_MICROS: u64 = 1_000_000;
 /// `timex.maxerror` at which systemd, too, calls a clock unsynchronised, microseconds (systemd-timesyncd, `adjtimex(2)`).
 const MAX_ERROR_MICROS: i64 = 16_000_000;
 
-/// Files that exist once the clock is right: systemd-timesyncd's, and that of portero-clock.service, which asks the kernel
-/// where our own sandbox may not.
-const SYNC_FLAGS: [&str; 2] = ["/run/systemd/timesync/synchronized", "/run/portero-clock/synchronised"];
+/// A file that exists once the clock is right: systemd-timesyncd's.
+const TIMESYNC_FLAG: &str = "/run/systemd/timesync/synchronized";
+
+/// A file that exists while the clock is right: that of portero-clock.service, which asks the kernel where our own sandbox may
+/// not.
+const COMPANION_FLAG: &str = "/run/portero-clock/synchronised";
+
+/// What the machine itself says, without our companion: its time service, or the kernel.
+pub fn machine_says_synchronised() -> bool {
+    std::path::Path::new(TIMESYNC_FLAG).exists() || kernel_says_synchronised()
+}
 
 /// The three clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +114,7 @@ impl Clock {
         let verdict = match &self.0.source {
             SyncSource::Trusted => true,
             SyncSource::File(path) => path.exists(),
-            SyncSource::Auto => {
-                SYNC_FLAGS.iter().any(|flag| std::path::Path::new(flag).exists()) || kernel_says_synchronised()
-            }
+            SyncSource::Auto => std::path::Path::new(COMPANION_FLAG).exists() || machine_says_synchronised(),
         };
         self.0.synchronised.store(verdict, Ordering::Relaxed);
         self.0.checked_at.store(boot.0, Ordering::Relaxed);

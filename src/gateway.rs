@@ -93,6 +93,8 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
     let clock = Clock::new(config.clock.clone());
+    // Before the journal, whose recovery may take minutes in which somebody edits the file.
+    let file = ConfigFile::new(config.file.clone(), clock.now().wall);
     let journal = Journal::open(&config.journal, clock.clone())?;
     let people = if config.directory.is_some() { Some(Directory::load(&journal).await?) } else { None };
     let gateway = Gateway {
@@ -102,7 +104,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
         clock: clock.clone(),
         links: Board::default(),
         relays: StatusBoard::default(),
-        file: ConfigFile::new(config.file.clone(), clock.now().wall),
+        file,
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
     let directory = people.unwrap_or_default();
@@ -117,7 +119,11 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     beat::hearts(&parts, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
-    keepers.spawn(credentials::watch(Arc::clone(&parts)));
+    let shared = Arc::clone(&parts);
+    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
+        let shared = Arc::clone(&shared);
+        async move { Some(credentials::watch(shared)) }
+    }));
     start::directory(&parts, &mut keepers)?;
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
     tracing::info!(count = parts.config.terminals.len(), "gateway started");

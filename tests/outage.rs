@@ -138,10 +138,10 @@ fn killed_between_send_and_settle_a_vendor_that_counts_everything_and_can_be_ask
 
     let plans = [Plan::Stored, Plan::Unstored, Plan::Answered, Plan::Stored];
     for kill in 0..kills {
-        *plan.lock().unwrap() = plans[usize::try_from(kill).unwrap() % plans.len()];
         struck.store(false, Ordering::Release);
         gateway.restart();
         pid.store(gateway.pid(), Ordering::Release);
+        *plan.lock().unwrap() = plans[usize::try_from(kill).unwrap() % plans.len()];
         eventually("a request was on its way", DEADLINE, || struck.load(Ordering::Acquire));
         gateway.sigkill();
     }

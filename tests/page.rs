@@ -355,11 +355,14 @@ fn a_browser_sees_events_arrive_and_a_stopped_sink_turn_red_and_recover() {
 #[test]
 fn what_others_said_is_shown_and_not_run() {
     let evil = "<img src=x onerror=alert(1)></script><script>document.title='run'</script>";
-    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(move |_| Reply::new(401, evil, 0))));
-    let site = Site::start("", &support::api_sink(&vendor.url(), 1), &[]);
+    let said = serde_json::json!({ "message": evil }).to_string();
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(move |_| Reply::new(401, said.clone(), 0))));
+    let rules =
+        "on_ambiguous = \"resend\"\nanswer = [{ status = [401], verdict = \"block\", reason = \"/message\" }]\n";
+    let site = Site::start("", &(support::api_sink(&vendor.url(), 1) + rules), &[]);
     site.play(3, 8);
     eventually("the sink is blocked", DEADLINE, || site.status()["sinks"][0]["state"] == "blocked");
     let page = get(site.page, "/").body;
     assert!(!page.contains("<img") && page.matches("<script").count() == 1, "{page}");
-    assert!(page.contains("card bad"));
+    assert!(page.contains("card bad") && page.contains("&lt;img"), "{page}");
 }

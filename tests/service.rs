@@ -89,7 +89,7 @@ fn it_is_shut_in() {
 }
 
 #[test]
-fn its_companion_tells_it_that_the_clock_is_right() {
+fn its_companion_tells_it_whether_the_clock_is_right() {
     let Some(mut guest) = Guest::prepare() else { return };
     guest.configure(include_str!("../config/portero.toml"));
     guest.boot();
@@ -98,10 +98,19 @@ fn its_companion_tells_it_that_the_clock_is_right() {
     guest.drop_in("InaccessiblePaths=/run/systemd/timesync");
     guest.sh("mkdir -p /run/systemd/timesync && systemctl daemon-reload && systemctl restart portero");
     guest.sh("touch /run/systemd/timesync/synchronized");
-    eventually("the companion has learnt it", DEADLINE, || guest.show("portero-clock")["SubState"] == "exited");
-    eventually("the gateway knows it, too", DEADLINE, || {
-        guest.try_sh("portero status --json").is_ok_and(|text| text.contains("\"clock_synchronised\":true"))
-    });
+    let learnt = || guest.try_sh("test -e /run/portero-clock/synchronised").is_ok();
+    let known = |wanted: bool| {
+        let wanted = format!("\"clock_synchronised\":{wanted}");
+        guest.try_sh("portero status --json").is_ok_and(|text| text.contains(&wanted))
+    };
+    eventually("the companion has learnt it", DEADLINE, learnt);
+    eventually("the gateway knows it, too", DEADLINE, || known(true));
+    // A restart of the companion takes nothing back.
+    guest.sh("systemctl restart portero-clock && test -e /run/portero-clock/synchronised");
+    // A time service that has lost its way does.
+    guest.sh("rm /run/systemd/timesync/synchronized");
+    eventually("the companion takes it back", DEADLINE, || !learnt());
+    eventually("the gateway believes it no more", DEADLINE, || known(false));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `portero await-clock`: waits until the clock is right and makes a file that says so. Run by portero-clock.service, not
-//! by people: the gateway's own sandbox may not ask the kernel.
+//! `portero await-clock`: says in a file whether the clock is right, as long as it runs. Run by portero-clock.service, not by
+//! people: the gateway's own sandbox may not ask the kernel.
 //!
 //! Must not: set a clock, or say that it is right while nobody knows.
 
@@ -10,41 +10,37 @@ use anyhow::Context as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Exit;
-use crate::clock::{Clock, SyncSource};
+use crate::clock::machine_says_synchronised;
 
-/// How often the kernel is asked: as often as the gateway itself would.
+/// How often the machine is asked: as often as the gateway itself would.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Waits until the clock is synchronised and makes a file that says so.
+/// Keeps a file there while the clock is synchronised.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file to make
+    /// The file
     #[arg(long, value_name = "FILE")]
     flag: PathBuf,
 }
 
-/// Runs it; ends when the clock is right.
+/// Runs it; ends only by a signal. What stands there at the start may be of the run before, and is looked into first.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    // What an earlier wait said is no word of this one.
-    match std::fs::remove_file(&args.flag) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", args.flag.display()));
-        }
-        _ => {}
-    }
-    super::runtime()?.block_on(right());
-    std::fs::File::create(&args.flag).with_context(|| format!("cannot make {}", args.flag.display()))?;
-    Ok(Exit::Done)
+    super::runtime()?.block_on(keep(args))
 }
 
-async fn right() {
-    let clock = Clock::new(SyncSource::Auto);
+async fn keep(args: &Args) -> anyhow::Result<Exit> {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if clock.now().synchronised {
-            return;
+        match (machine_says_synchronised(), args.flag.exists()) {
+            (true, false) => {
+                std::fs::File::create(&args.flag).with_context(|| format!("cannot make {}", args.flag.display()))?;
+            }
+            (false, true) => {
+                std::fs::remove_file(&args.flag).with_context(|| format!("cannot remove {}", args.flag.display()))?;
+            }
+            _ => {}
         }
     }
 }

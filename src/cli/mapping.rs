@@ -11,7 +11,9 @@ use std::path::Path;
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::deliver::api::{self, Api};
+use crate::deliver::directory::Directory;
 use crate::deliver::{self, Kind};
+use crate::journal::{Query, Record};
 use crate::manage::config::Config;
 
 /// Show what a sink would send for stored events, or check it against the vendor's contract.
@@ -35,6 +37,19 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::Preview(args) => preview::run(args),
         Command::Check(args) => check::run(args),
     }
+}
+
+/// Stored events, with what the worker directory calls their people.
+fn stored(config: &Config, query: Query) -> anyhow::Result<Vec<Record>> {
+    super::runtime()?.block_on(async {
+        let journal = super::open_read_only(config)?;
+        let mut records = journal.query(query).await?;
+        if config.directory.is_some() {
+            Directory::load(&journal).await?.fill(&mut records);
+        }
+        journal.close().await?;
+        Ok(records)
+    })
 }
 
 /// A sink of a configuration, ready to map.

@@ -155,12 +155,7 @@ impl Api {
             config.client.as_ref(),
             config.proxy.as_ref(),
         )?;
-        let mut headers = HeaderMap::new();
-        for (header, value) in &config.headers {
-            let failed = || Error::Header(header.clone());
-            let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_| failed())?;
-            headers.insert(header, HeaderValue::from_str(value).map_err(|_| failed())?);
-        }
+        let headers = exchange::headers(&config.headers)?;
         let authority = Authority::new(config.auth.clone())?;
         let rows = config.batch.max(1);
         let wire = Wire { client, clock, proxied: config.proxy.is_some() };
@@ -189,7 +184,7 @@ impl Api {
         }
         text.push_str("answers\n");
         text.push_str(&self.config.answers_written);
-        hex(&Sha256::digest(text.as_bytes())[..8])
+        exchange::hex(&Sha256::digest(text.as_bytes())[..8])
     }
 
     /// A kept body as a request: what a mapping put together, or the plain JSON of a sink without one.
@@ -428,14 +423,6 @@ impl Sink for Api {
             Err(outcome) => Presence::Unknown(outcome),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What `[sink.request]` and `[sink.map]` make of events, if there is one of them.

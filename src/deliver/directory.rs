@@ -212,12 +212,13 @@ impl Directory {
             return;
         }
         for record in records {
-            let Some(entry) = keys(record).find_map(|key| known.get(&key)).cloned() else { continue };
-            let person = &mut record.event.reading.person;
-            if person.external_id.is_none() {
-                person.external_id = Some(entry.external_id);
-                person.name = person.name.take().or(entry.name);
+            if record.event.reading.person.external_id.is_some() {
+                continue;
             }
+            let Some(entry) = keys(record).find_map(|key| known.get(&key)) else { continue };
+            let person = &mut record.event.reading.person;
+            person.external_id = Some(entry.external_id.clone());
+            person.name = person.name.take().or_else(|| entry.name.clone());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
 
 use super::{Error, Outcome, trust};
@@ -138,6 +138,26 @@ pub(super) fn client(
         .user_agent(concat!("portero/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|e| Error::Http(e.without_url().to_string()))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The headers that a configuration adds.
+pub(super) fn headers(written: &[(String, String)]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
+        let failed = || Error::Header(name.clone());
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| failed())?;
+        headers.insert(key, HeaderValue::from_str(value).map_err(|_| failed())?);
+    }
+    Ok(headers)
 }
 
 /// The HTTP client of one server.

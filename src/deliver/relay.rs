@@ -38,7 +38,7 @@ use self::launch::Launch;
 use super::complaint::Complaint;
 use super::directory::Directory;
 use super::plan::{Cursor, Round, Span, Step};
-use super::{Batch, Outcome, Sink, StatusBoard, THEIRS, UNKNOWN_WORKER};
+use super::{Batch, Outcome, Sink, StatusBoard, THEIRS};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{Flight, Journal, Record, Seq, Setback, Settlement, SinkId, SinkState, When};
@@ -75,6 +75,9 @@ pub async fn run_with<S: Sink>(mut sink: S, state: SinkState, context: Context, 
         trial: None,
         healing: false,
         // Every request of a sink with `live-first` has a row.
+        corrections: aside::ONE_BY_ONE,
+        aside_was_last: false,
+        unreadable: None,
         solos: if flow.is_live_first() && setback.live_first { 0 } else { SOLOS },
         doubt_to: state.doubt_to,
         retry: Backoff::new(pace.retry.0, pace.retry.1).after(setback.attempts),
@@ -155,6 +158,12 @@ struct Relay<S> {
     trial: Option<u64>,
     /// There may be events that another mapping refused.
     healing: bool,
+    /// Corrections that are read at once.
+    corrections: usize,
+    /// The last part of a backlog's pace went to what is beside the queue.
+    aside_was_last: bool,
+    /// What was held because its answer could not be read, for a while now: no answer, and something to be mended.
+    unreadable: Option<String>,
     /// New events that still travel alone, see [`SOLOS`].
     solos: usize,
     doubt_to: Seq,
@@ -179,9 +188,14 @@ impl<S: Sink> Relay<S> {
             // A trial that has failed and is over lets the healing go on.
             nudged |= self.nudges.has_changed().map_err(|_| Ended::JournalClosed)? || self.may_heal();
             let mut aside = Aside::Nothing;
+            // Where a backlog is paced, both have every other turn of the pace.
+            let queues_turn = self.aside_was_last && self.flow.is_paced() && self.flow.is_behind(&self.cursor);
             if std::mem::take(&mut nudged) {
                 self.nudges.mark_unchanged();
-                aside = self.drain_aside().await?;
+                aside = match queues_turn {
+                    true => self.flow.backlog_opens(Instant::now()).map_or(Aside::More, Aside::Later),
+                    false => self.drain_aside().await?,
+                };
                 nudged = aside != Aside::Nothing;
             }
             if self.shutdown.is_cancelled() {
@@ -192,7 +206,10 @@ impl<S: Sink> Relay<S> {
                     self.deliver(records, lane, None).await?;
                     continue;
                 }
-                Turn::Wait(_) if aside == Aside::More => continue,
+                Turn::Wait(_) if aside == Aside::More => {
+                    self.aside_was_last &= !queues_turn;
+                    continue;
+                }
                 Turn::Wait(until) => match aside {
                     Aside::Later(at) => Some(until.map_or(at, |until| until.min(at))),
                     _ => until,
@@ -309,8 +326,15 @@ impl<S: Sink> Relay<S> {
             };
             let (delay, reason) = match round.judge(span, outcome) {
                 Step::Settle(settlements) => {
-                    self.recovered().await?;
-                    return self.settle(part, span.start, lane, settlements).await;
+                    let unreadable = self.unreadable.take();
+                    if unreadable.is_none() {
+                        self.recovered().await?;
+                    }
+                    self.settle(part, span.start, lane, settlements).await?;
+                    if unreadable.is_some() {
+                        self.show("blocked", unreadable.as_deref());
+                    }
+                    return Ok(());
                 }
                 Step::Split => {
                     self.recovered().await?;
@@ -407,11 +431,7 @@ impl<S: Sink> Relay<S> {
             } else {
                 delivered += 1;
             }
-            // Once: a terminal may name somebody otherwise than the directory does.
-            if record.again.is_none()
-                && matches!(&settlement, Settlement::Quarantined { reason, .. } if reason.starts_with(UNKNOWN_WORKER))
-                && self.directory.has_learned_since(record)
-            {
+            if self.is_outdated(record, &settlement, lane) {
                 outdated.push(record.seq);
             }
             verdicts.push((record.seq, settlement));
@@ -441,13 +461,8 @@ impl<S: Sink> Relay<S> {
             })
             .await?;
         }
-        if lane != Lane::Corrections && !outdated.is_empty() {
-            let name = self.name.clone();
-            self.stored("release", |journal| {
-                let (name, seqs) = (name.clone(), outdated.clone());
-                async move { journal.release(name, Some(seqs)).await }
-            })
-            .await?;
+        if lane != Lane::Corrections {
+            self.release(outdated).await?;
         }
         tracing::debug!(count = delivered, "delivered");
         if lane != Lane::Corrections {

@@ -23,9 +23,6 @@ const PRUNE_BREATH: Duration = Duration::from_millis(50);
 /// How often the line for `systemctl status` is renewed where the unit has no watchdog.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-/// The line of a fresh install, which runs and waits for its configuration.
-const UNCONFIGURED: &str = "no terminal is configured: edit /etc/portero/portero.toml, run `portero check`, restart";
-
 /// Waits for the clock to be right, then has the journal correct the times of what was heard before.
 pub(super) async fn watch_clock(parts: Arc<Parts>) {
     let mut ticks = interval(CLOCK_CHECK);
@@ -103,7 +100,9 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
             Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
         }
         if parts.config.terminals.is_empty() {
-            service::line(UNCONFIGURED);
+            // A fresh install runs and waits for its configuration.
+            let file = parts.config.file.display();
+            service::line(&format!("no terminal is configured: edit {file}, run `portero check`, restart"));
         } else {
             service::line(&parts.gateway.line());
         }

@@ -13,15 +13,15 @@ use super::types::Seq;
 /// Longest reason and name kept, characters.
 const MAX_TEXT: usize = 500;
 
+/// What a person said, within bounds.
+pub(super) fn clipped(said: &str) -> String {
+    said.chars().take(MAX_TEXT).collect()
+}
+
 /// Drops quarantined events of a sink; answers how many. What isn't quarantined is left alone.
 pub(super) fn drop_quarantined(tx: &mut Tx<'_>, name: &str, seqs: &[Seq], why: &str, who: &str) -> Result<u64, Error> {
-    let at = tx
-        .state
-        .sinks
-        .iter()
-        .position(|sink| sink.name == name)
-        .ok_or_else(|| Error::NotFound(format!("there is no sink '{name}'")))?;
-    let (why, who): (String, String) = (why.chars().take(MAX_TEXT).collect(), who.chars().take(MAX_TEXT).collect());
+    let at = settle::named(tx, name)?;
+    let (why, who) = (clipped(why), clipped(who));
     let mut dropped = 0;
     for seq in seqs {
         let sink = &tx.state.sinks[at];

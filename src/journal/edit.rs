@@ -5,15 +5,13 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
+use super::abandon::clipped;
 use super::error::Error;
 use super::schema::db;
 use super::settle;
 use super::state::Tx;
 use super::types::{Again, Edit, Record, Seq, SinkId};
 use crate::event::UtcMicros;
-
-/// Longest reason and name kept, characters.
-const MAX_TEXT: usize = 500;
 
 /// Keeps an edit of quarantined events of a sink and makes them pending again; answers how many. A second edit of an event
 /// adds to the first. What isn't quarantined is left alone.
@@ -25,14 +23,8 @@ pub(super) fn edit(
     why: &str,
     who: &str,
 ) -> Result<u64, Error> {
-    let id = tx
-        .state
-        .sinks
-        .iter()
-        .find(|sink| sink.name == name)
-        .map(|sink| sink.id)
-        .ok_or_else(|| Error::NotFound(format!("there is no sink '{name}'")))?;
-    let (why, who): (String, String) = (why.chars().take(MAX_TEXT).collect(), who.chars().take(MAX_TEXT).collect());
+    let id = tx.state.sinks[settle::named(tx, name)?].id;
+    let (why, who) = (clipped(why), clipped(who));
     let mut edited = 0;
     for seq in seqs {
         let there: i64 = tx

@@ -18,7 +18,13 @@ pub(super) fn list(view: &View) -> Result<Vec<DirectoryEntry>, Error> {
     Ok(people)
 }
 
-/// Whether a change stopped in the middle.
+/// The change is complete, and what it explains is released.
+pub(super) fn whole(tx: &Tx<'_>) -> Result<(), Error> {
+    tx.conn.prepare_cached("DELETE FROM meta WHERE key = 'people_changing'")?.execute([])?;
+    Ok(())
+}
+
+/// Whether a change, or the release of what it explains, stopped in the middle.
 pub(super) fn is_torn(view: &View) -> Result<bool, Error> {
     let mut find = view.conn()?.prepare_cached("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'people_changing')")?;
     Ok(find.query_row([], |row| row.get(0))?)
@@ -26,14 +32,9 @@ pub(super) fn is_torn(view: &View) -> Result<bool, Error> {
 
 /// Puts some in, in place of those under the same keys, and forgets others.
 ///
-/// A change in several steps that stops in the middle is known afterwards by what the steps before the last one leave.
-pub(super) fn change(tx: &Tx<'_>, put: &[DirectoryEntry], gone: &[String], last: bool) -> Result<(), Error> {
-    let mark = if last {
-        "DELETE FROM meta WHERE key = 'people_changing'"
-    } else {
-        "INSERT OR REPLACE INTO meta(key, value) VALUES ('people_changing', 1)"
-    };
-    tx.conn.prepare_cached(mark)?.execute([])?;
+/// Leaves a mark until [`whole`]: who was learned by a change is known to the process alone that made it.
+pub(super) fn change(tx: &Tx<'_>, put: &[DirectoryEntry], gone: &[String]) -> Result<(), Error> {
+    tx.conn.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES ('people_changing', 1)")?.execute([])?;
     let mut insert = tx.conn.prepare_cached(
         "INSERT INTO person(key, external_id, name) VALUES (?1, ?2, ?3) ON CONFLICT(key) DO UPDATE
          SET external_id = excluded.external_id, name = excluded.name",

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::error::Error;
-use super::types::{Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, Setback, SinkId, Traced, When};
+use super::types::{
+    Anchor, ClientSession, DeviceState, DirectoryEntry, Record, Seq, Setback, SinkId, Stats, Traced, When,
+};
 use super::view::View;
 use super::writer::{Command, Lazy};
 use super::{Journal, abandon, chain, devices, edit, heal, ledger, people, reader, setback, state, trace};
@@ -61,6 +63,12 @@ impl Journal {
         who: String,
     ) -> Result<u64, Error> {
         self.write(move |tx| edit::edit(tx, &sink, &seqs, &fields, &why, &who)).await
+    }
+
+    /// The ledger for whoever looks again and again: what is on disk, a second behind at most, and neither a commit is made for
+    /// it nor a relay kept waiting.
+    pub async fn stats_at_leisure(&self) -> Result<Stats, Error> {
+        self.browse(ledger::stats).await
     }
 
     /// What became of an event.
@@ -139,12 +147,17 @@ impl Journal {
         self.read_with(|view| people::list(view)).await
     }
 
-    /// Changes the worker directory. Few at once: events wait for their turn meanwhile; `last` of the steps of one change.
-    pub async fn change_people(&self, put: Vec<DirectoryEntry>, gone: Vec<String>, last: bool) -> Result<(), Error> {
-        self.write(move |tx| people::change(tx, &put, &gone, last)).await
+    /// Changes the worker directory. Few at once: events wait for their turn meanwhile.
+    pub async fn change_people(&self, put: Vec<DirectoryEntry>, gone: Vec<String>) -> Result<(), Error> {
+        self.write(move |tx| people::change(tx, &put, &gone)).await
     }
 
-    /// Whether the last change of the worker directory stopped before its last step.
+    /// The last change of the worker directory is complete, and what it explains is released.
+    pub async fn settle_people(&self) -> Result<(), Error> {
+        self.write(|tx| people::whole(tx)).await
+    }
+
+    /// Whether the last change of the worker directory stopped before [`Self::settle_people`].
     pub async fn is_directory_torn(&self) -> Result<bool, Error> {
         self.read_with(|view| people::is_torn(view)).await
     }

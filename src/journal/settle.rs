@@ -22,9 +22,6 @@ pub(super) const QUARANTINED: i64 = 2;
 /// Settled, and the position has not come so far.
 pub(super) const AHEAD: i64 = 3;
 
-/// Rows that one settlement moves the position over at most, beside its own.
-const ABSORBED: u32 = 2_000;
-
 /// Longest kept text of a sink's own words, bytes (I10).
 const ANSWER_KEPT: usize = 2048;
 
@@ -41,8 +38,6 @@ pub(super) struct SinkRow {
     exceptions: u64,
     /// Whether a batch is in flight, and whether it went out with provisional times.
     flight: Option<bool>,
-    /// The position can move over more rows than it has yet.
-    behind: bool,
     /// Somebody asked for it since the file was opened.
     opened: bool,
     pub(super) dirty: bool,
@@ -71,7 +66,6 @@ impl SinkRow {
                 dropped: un(row.get(6)?),
                 exceptions: un(row.get(7)?),
                 flight: row.get(8)?,
-                behind: true,
                 opened: false,
                 dirty: false,
                 revision: row.get(9)?,
@@ -90,11 +84,6 @@ impl SinkRow {
 
 /// Writes the sinks that changed; the last thing before a commit.
 pub(super) fn write_sinks(tx: &mut Tx<'_>) -> Result<(), Error> {
-    for at in 0..tx.state.sinks.len() {
-        if tx.state.sinks[at].behind {
-            absorb(tx, at)?;
-        }
-    }
     for sink in &mut tx.state.sinks {
         runs::write_old(tx.conn, (sink.id, &sink.revision), &mut sink.run, tx.now.wall.0)?;
         if !std::mem::take(&mut sink.dirty) {
@@ -158,7 +147,6 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
         dropped: 0,
         exceptions: 0,
         flight: None,
-        behind: false,
         opened: true,
         dirty: false,
         revision: String::new(),
@@ -393,31 +381,35 @@ fn cap(text: &str) -> &str {
     &text[..text.floor_char_boundary(ANSWER_KEPT)]
 }
 
-/// Moves the position over what was settled or set aside ahead of it.
+/// Moves the position over what was settled or set aside ahead of it: one walk along the rows and one deletion, since a
+/// backlog that new events went ahead of ends with a hundred thousand of them.
 fn absorb(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
     let sink = &mut tx.state.sinks[at];
-    sink.behind = false;
-    let mut steps = ABSORBED;
-    while sink.exceptions > 0 && sink.position < tx.state.head {
-        // The rest goes with the next commits: whoever waits for this one must not wait for all of it.
-        if steps == 0 {
-            sink.behind = true;
-            break;
-        }
-        steps -= 1;
-        let next = sink.position + 1;
-        match exception(tx.conn, sink.id, next)? {
-            None => break,
-            Some(AHEAD) => {
-                delete_exception(tx.conn, sink.id, next)?;
-                sink.exceptions -= 1;
-            }
-            // Held and quarantined rows stay; the position passes them.
-            Some(_) => {}
-        }
-        sink.position = next;
-        sink.dirty = true;
+    if sink.exceptions == 0 {
+        return Ok(());
     }
+    let (from, mut to) = (sink.position, sink.position);
+    {
+        let mut rows = tx.conn.prepare_cached("SELECT seq FROM exception WHERE sink = ?1 AND seq > ?2 ORDER BY seq")?;
+        let mut rows = rows.query(params![sink.id, db(from)])?;
+        while let Some(row) = rows.next()? {
+            if un(row.get(0)?) != to + 1 {
+                break;
+            }
+            to += 1;
+        }
+    }
+    if to == from {
+        return Ok(());
+    }
+    // Held and quarantined rows stay; the position passes them.
+    let gone = tx
+        .conn
+        .prepare_cached("DELETE FROM exception WHERE sink = ?1 AND seq > ?2 AND seq <= ?3 AND state = ?4")?
+        .execute(params![sink.id, db(from), db(to), AHEAD])?;
+    sink.exceptions -= gone as u64;
+    sink.position = to;
+    sink.dirty = true;
     Ok(())
 }
 
@@ -459,15 +451,15 @@ pub(super) fn give_up(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error>
     Ok(())
 }
 
+/// The place of the sink of this name among the sinks.
+pub(super) fn named(tx: &Tx<'_>, name: &str) -> Result<usize, Error> {
+    let at = tx.state.sinks.iter().position(|sink| sink.name == name);
+    at.ok_or_else(|| Error::NotFound(format!("there is no sink '{name}'")))
+}
+
 /// Makes quarantined events pending again.
 pub(super) fn release(tx: &mut Tx<'_>, name: &str, seqs: Option<&[Seq]>) -> Result<u64, Error> {
-    let id = tx
-        .state
-        .sinks
-        .iter()
-        .find(|sink| sink.name == name)
-        .map(|sink| sink.id)
-        .ok_or_else(|| Error::NotFound(format!("there is no sink '{name}'")))?;
+    let id = tx.state.sinks[named(tx, name)?].id;
     let released = match seqs {
         None => tx.conn.execute("UPDATE exception SET state = 1 WHERE sink = ?1 AND state = 2", [id])?,
         Some(seqs) => {

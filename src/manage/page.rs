@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::bounded::Bounded;
 use super::config::PageConfig;
 use super::status::Gateway;
-use crate::journal::{self, Journal, Stats};
+use crate::journal::{Journal, Stats};
 use guard::Guard;
 use history::History;
 use view::{Past, View};
@@ -42,6 +42,9 @@ const CONNECTIONS: usize = 16;
 
 /// However many ask, the journal is asked once in this time.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Who looks at a page is told sooner than a probe that the journal says nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often the counts of the chart are taken when nobody looks.
 const COUNT: Duration = Duration::from_secs(60);
@@ -60,6 +63,11 @@ pub enum Error {
     /// The token can't be read.
     #[error("[manage] token: {0}")]
     Token(#[from] crate::secret::Error),
+    /// The token could be guessed.
+    #[error(
+        "[manage] token is shorter than 16 bytes, too short for a page that a network can reach; take: openssl rand -hex 16"
+    )]
+    ShortToken,
     /// The page's own template or policy is wrong.
     #[error("the status page's own template is wrong: {0}")]
     Template(String),
@@ -80,7 +88,7 @@ pub struct Page {
     gateway: Gateway,
     journal: Journal,
     max_bytes: u64,
-    stats: Mutex<Option<(Instant, Stats)>>,
+    stats: Mutex<Option<(Instant, Result<Stats, String>)>>,
     history: Lock<History>,
 }
 
@@ -90,19 +98,25 @@ impl Page {
         Self { gateway, journal, max_bytes, stats: Mutex::new(None), history: Lock::default() }
     }
 
-    /// The ledger of this moment, or of the second before.
-    async fn stats(&self) -> Result<Stats, journal::Error> {
+    /// The ledger of this moment, or of the second before; else why there is none. Whoever waits for the same question gets
+    /// the same answer, a bad one too: a journal that hangs must not be waited for once by each.
+    async fn stats(&self) -> Result<Stats, String> {
         let mut kept = self.stats.lock().await;
         if let Some((_, stats)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return Ok(stats.clone());
+            return stats.clone();
         }
-        let asked = tokio::time::timeout(health::PATIENCE, self.journal.stats()).await;
-        let stats = asked.map_err(|_| journal::Error::Io(health::silence()))??;
-        let now = self.gateway.clock.now().boot;
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.take(now, &self.gateway.links.read(), &stats);
+        let asked = tokio::time::timeout(PATIENCE, self.journal.stats_at_leisure()).await;
+        let stats = match asked {
+            Ok(stats) => stats.map_err(|error| error.to_string()),
+            Err(_) => Err(health::silence(PATIENCE)),
+        };
+        if let Ok(stats) = &stats {
+            let now = self.gateway.clock.now().boot;
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.take(now, &self.gateway.links.read(), stats);
+        }
         *kept = Some((Instant::now(), stats.clone()));
-        Ok(stats)
+        stats
     }
 
     /// Counts on when nobody looks.
@@ -164,7 +178,7 @@ async fn index(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
     let stats = shared.page.stats().await;
     let status = match &stats {
         Ok(stats) => shared.page.gateway.status(stats),
-        Err(error) => shared.page.gateway.status_without_journal(&error.to_string()),
+        Err(error) => shared.page.gateway.status_without_journal(error),
     };
     let now = shared.page.gateway.clock.now();
     let rendered = {
@@ -210,6 +224,6 @@ async fn nothing() -> Response {
     (StatusCode::NOT_FOUND, "404: there are /, /status.json, /metrics, /healthz and /readyz\n").into_response()
 }
 
-fn unavailable(error: &journal::Error) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error.to_string() }))).into_response()
+fn unavailable(error: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error }))).into_response()
 }

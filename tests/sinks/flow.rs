@@ -281,6 +281,15 @@ async fn what_left_with_right_times_is_not_corrected_because_a_newer_one_was_rea
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn released_events_and_new_ones_take_turns() {
+    take_turns(Flow::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn released_events_and_a_backlog_take_turns_with_its_pace() {
+    take_turns(Flow { catch_up_per_minute: Some(6000), ..Flow::default() }).await;
+}
+
+async fn take_turns(flow: Flow) {
     let (world, rig) = (World::new().await, LoneApi::start().await);
     rig.refuse_poison();
     let poisoned: Vec<usize> = (0..60).collect();
@@ -290,10 +299,11 @@ async fn released_events_and_new_ones_take_turns() {
     relay.stop().await;
     rig.mend();
     world.journal.release("far".to_owned(), None).await.unwrap();
-    let new = world.punches(60).await;
+    // More than a queue: a backlog.
+    let new = world.punches(150).await;
     let before = rig.requests().len();
-    let _relay = world.relay(rig.sink()).await;
-    assert_eq!(world.drained("far").await.delivered, 120);
+    let _relay = world.relay_as(rig.sink(), StatusBoard::default(), flow).await;
+    assert_eq!(world.drained("far").await.delivered, 210);
     let order: Vec<String> = rig.requests()[before..].iter().map(|r| r.event_ids[0].clone()).collect();
     let last = |ids: &[String]| order.iter().rposition(|id| ids.contains(id)).unwrap();
     let first = |ids: &[String]| order.iter().position(|id| ids.contains(id)).unwrap();

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use super::Chosen;
 use crate::cli::{ConfigFile, Exit, Output, events};
 use crate::deliver::api::preview::Preview;
-use crate::deliver::directory::Directory;
 use crate::journal::{Query, Record, Seq};
 use crate::manage::config::{Options, Secrets, load};
 
@@ -44,15 +43,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let other = args.against.as_deref().map(|file| against(file, &args.sink)).transpose()?;
     let since = args.since.as_deref().map(|text| events::since(text, &config)).transpose()?;
     let query = Query { terminal: args.terminal.clone(), since, limit: args.limit, ..Query::default() };
-    let records = crate::cli::runtime()?.block_on(async {
-        let journal = crate::cli::open_read_only(&config)?;
-        let mut records = journal.query(query).await?;
-        if config.directory.is_some() {
-            Directory::load(&journal).await?.fill(&mut records);
-        }
-        journal.close().await?;
-        anyhow::Ok(records)
-    })?;
+    let records = super::stored(&config, query)?;
     let mut out = Output::stdout();
     let clean = match other {
         None => requests(&sink, records, args.json, &mut out)?,

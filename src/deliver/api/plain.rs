@@ -4,10 +4,11 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::Api;
 use super::mapping::Subject;
 use super::request::Refusal;
-use super::{Api, hex};
 use crate::deliver::Mapped;
+use crate::deliver::exchange::hex;
 use crate::journal::Record;
 
 impl Api {

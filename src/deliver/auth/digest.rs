@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::fixed::READ_AGAIN;
 use crate::deliver::Outcome;
-use crate::deliver::exchange::{Answer, Draft, percent_encoded};
+use crate::deliver::exchange::{Answer, Draft, hex, percent_encoded};
 use crate::secret::SecretSource;
 
 /// `auth = { type = "digest" }`.
@@ -248,14 +248,6 @@ impl Challenge {
 
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The parameters of each `Digest` challenge in a header, which may hold challenges of several schemes (RFC 9110 §11.6.1).

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::fixed::READ_AGAIN;
 use crate::deliver::Error;
-use crate::deliver::exchange::Draft;
+use crate::deliver::exchange::{Draft, hex};
 use crate::event::UtcMicros;
 use crate::secret::SecretSource;
 
@@ -315,13 +315,9 @@ fn mac<M: hmac::Mac + hmac::KeyInit>(key: &[u8], message: &[u8], output: Code) -
 }
 
 fn written(bytes: &[u8], code: Code) -> String {
-    use std::fmt::Write as _;
     match code {
         Code::Base64 => STANDARD.encode(bytes),
-        Code::Raw | Code::Hex => bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }),
+        Code::Raw | Code::Hex => hex(bytes),
     }
 }
 

@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::deliver::exchange::hex;
+
 /// Largest state file, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -60,11 +62,7 @@ impl StateFile {
 
 /// By which it is known again without being written down: 16 bytes of SHA-256, hex.
 fn digest(token: &SecretString) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(token.expose_secret().as_bytes()).iter().take(16).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(token.expose_secret().as_bytes())[..16])
 }
 
 #[cfg(test)]

@@ -103,14 +103,9 @@ impl Endpoint {
             config.client.as_ref(),
             config.proxy.as_ref(),
         )?;
-        let mut headers = HeaderMap::new();
+        let mut headers = exchange::headers(&config.headers)?;
         let accept = if config.format == Format::Csv { "text/csv" } else { "application/json" };
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        for (name, value) in &config.headers {
-            let failed = || deliver::Error::Header(name.clone());
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| failed())?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|_| failed())?);
-        }
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         let authority = Authority::new(config.auth.clone())?;
         Ok(Self { url, wire: Wire { client, clock, proxied: config.proxy.is_some() }, headers, authority, config })
     }
@@ -128,7 +123,7 @@ impl Endpoint {
             let reply = match self.page(&page.url.clone(), Some(page)).await {
                 Ok(reply) => reply,
                 // A cursor or a signed link may have had its day: then all are read again from the first.
-                Err(Error::Away { .. }) if index > 0 => break,
+                Err(Error::Away { after: None, .. }) if index > 0 => break,
                 Err(error) => return Err(error),
             };
             if reply.status == 304 {

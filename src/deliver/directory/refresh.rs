@@ -101,7 +101,12 @@ pub async fn run(config: Config, mut source: Fetcher, context: Context, shutdown
         }
         // At every look: a relay may have set an event aside by what it knew before.
         match release(&learned, &context).await {
-            Ok(()) => learned.clear(),
+            Ok(()) if learned.is_empty() => {}
+            Ok(()) => match context.journal.settle_people().await {
+                Ok(()) => learned.clear(),
+                Err(journal::Error::Closed) => return,
+                Err(error) => tracing::warn!(%error, "who was learned is looked at again"),
+            },
             Err(journal::Error::Closed) => return,
             Err(error) => tracing::warn!(%error, "events of people who are known now wait until the next look"),
         }
@@ -176,8 +181,8 @@ async fn keep(
         let puts = put.chunks(AT_ONCE).map(|put| (put, &[][..]));
         puts.chain(gone.chunks(AT_ONCE).map(|gone| (&[][..], gone))).collect()
     };
-    for (at, (put, gone)) in steps.iter().enumerate() {
-        written = journal.change_people(put.to_vec(), gone.to_vec(), at + 1 == steps.len()).await;
+    for (put, gone) in steps {
+        written = journal.change_people(put.to_vec(), gone.to_vec()).await;
         if written.is_err() {
             break;
         }

@@ -8,11 +8,11 @@ use super::{Ended, Lane, Relay};
 use crate::deliver::{Mapped, Sink};
 use crate::journal::{Record, Seq, Settlement, When};
 
-/// Corrections that go out between two turns of the queue.
+/// Corrections that are read at once for a sink that takes many, or none.
 const CORRECTIONS: usize = 500;
 
-/// The same of a sink that gets them one by one.
-const ONE_BY_ONE: usize = 10;
+/// Corrections that go out between two turns of the queue to a sink that gets them one by one.
+pub(super) const ONE_BY_ONE: usize = 10;
 
 /// What is left beside the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,18 +44,17 @@ impl<S: Sink> Relay<S> {
                 }
                 break;
             }
-            self.flow.spend(held.len(), Instant::now());
+            self.spend_aside(held.len());
             self.deliver(held, Lane::Held, None).await?;
             return Ok(Aside::More);
         }
         loop {
-            let most = rows.min(CORRECTIONS);
+            let most = rows.min(self.corrections);
             let mut corrections =
                 self.stored("read", |journal| async move { journal.corrections(id, most).await }).await?;
             if corrections.is_empty() {
                 return Ok(Aside::Nothing);
             }
-            self.flow.spend(corrections.len().min(ONE_BY_ONE), Instant::now());
             // An event that a filter left out was never sent: there is nothing to correct.
             let filtered = self.sift(&mut corrections);
             self.forget_corrections(filtered).await?;
@@ -63,22 +62,32 @@ impl<S: Sink> Relay<S> {
             match self.sink.map(std::slice::from_ref(first), true) {
                 Mapped::NotApplicable => {
                     tracing::debug!(count = corrections.len(), "the sink takes no corrections");
+                    self.corrections = CORRECTIONS;
                     self.forget_corrections(corrections.iter().map(|c| c.seq).collect()).await?;
                 }
                 Mapped::ByEvent => {
+                    self.corrections = CORRECTIONS;
+                    self.spend_aside(corrections.len());
                     self.deliver(corrections, Lane::Corrections, None).await?;
                     return Ok(Aside::More);
                 }
                 // A sink with idempotency keys gets them one by one: the key is then the correction's own id and the
                 // same again after a crash, without a row for it. Corrections are rare.
                 Mapped::Flight { .. } | Mapped::Unmappable { .. } => {
-                    for correction in corrections.into_iter().take(ONE_BY_ONE) {
+                    self.spend_aside(corrections.len());
+                    for correction in corrections {
                         self.deliver(vec![correction], Lane::Corrections, None).await?;
                     }
                     return Ok(Aside::More);
                 }
             }
         }
+    }
+
+    /// Takes so many events' worth of a backlog's pace; the queue has the next turn of it.
+    fn spend_aside(&mut self, count: usize) {
+        self.flow.spend(count, Instant::now());
+        self.aside_was_last = true;
     }
 
     async fn forget_corrections(&mut self, seqs: Vec<Seq>) -> Result<(), Ended> {

@@ -3,6 +3,8 @@
 //! Must not: send anything again to a sink that can't tell whether it has it, before a look-up said that it hasn't or a
 //! person said so.
 
+use tokio::time::Instant;
+
 use super::{Ended, Lane, Relay};
 use crate::deliver::{ANSWER_LOST, Batch, Cause, OnAmbiguous, Outcome, Presence, Sink, Verdict};
 use crate::journal::When;
@@ -79,11 +81,14 @@ impl<S: Sink> Relay<S> {
             (outcome, _) if lane == Lane::Corrections => Ok(outcome),
             (Outcome::Lost { reason, blocked }, OnAmbiguous::Hold) => {
                 if blocked {
-                    // Answers that nobody can read: one is held at each probe, and not the whole backlog.
-                    tracing::error!(reason = super::ours(&reason), "delivery blocked until this is mended");
+                    // Answers that nobody can read: one batch is held at each probe, ever more rarely, and not the whole backlog.
+                    if let Some(count) = self.failing.raise(&reason, Instant::now()) {
+                        tracing::error!(reason = super::ours(&reason), count, "delivery blocked until this is mended");
+                    }
                     self.show("blocked", Some(&reason));
                     let delay = self.probe.next(None);
-                    self.wait(delay).await?;
+                    self.pause(delay, None).await?;
+                    self.unreadable = Some(reason.clone());
                 }
                 Ok(held(count, &reason))
             }

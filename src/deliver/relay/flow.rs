@@ -163,6 +163,11 @@ impl Standing {
         self.mark.max(self.live_at)
     }
 
+    /// Whether a backlog has a pace.
+    pub(super) fn is_paced(&self) -> bool {
+        self.rules.catch_up_per_minute.is_some()
+    }
+
     /// Most events of a backlog that go at once.
     pub(super) fn portion(&self) -> usize {
         let portion = |per_minute: u32| u64::from(per_minute) * PORTION.as_secs() / 60;

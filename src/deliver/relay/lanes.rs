@@ -83,6 +83,7 @@ impl<S: Sink> Relay<S> {
         let mark = self.flow.mark;
         let count = records.iter().filter(|r| r.seq <= mark && self.sink.takes(r)).count();
         self.flow.spend(count, Instant::now());
+        self.aside_was_last = false;
     }
 
     /// Events that nobody called a backlog.

@@ -3,10 +3,10 @@
 //!
 //! Must not: release an event twice under one revision, or one whose answer was lost.
 
-use super::{Ended, Relay};
+use super::{Ended, Lane, Relay};
 use crate::deliver::filter::NOT_IN_DIRECTORY;
-use crate::deliver::{ANSWER_LOST, Outcome, Sink, Verdict};
-use crate::journal::Settlement;
+use crate::deliver::{ANSWER_LOST, Outcome, Sink, UNKNOWN_WORKER, Verdict};
+use crate::journal::{Record, Seq, Settlement};
 
 /// So many refusals and not one delivery after a change of mapping or rules: it is the change that is wrong.
 const TRIAL: u64 = 20;
@@ -106,6 +106,31 @@ impl<S: Sink> Relay<S> {
             _ => false,
         };
         if stopped { Outcome::Blocked { reason: REASON.to_owned() } } else { outcome }
+    }
+
+    /// Whether the sink refused somebody by a name from before the directory learned a better one. Said once of an event: a
+    /// terminal may name somebody otherwise than the directory does.
+    pub(super) fn is_outdated(&self, record: &Record, settlement: &Settlement, lane: Lane) -> bool {
+        let Settlement::Quarantined { reason, .. } = settlement else { return false };
+        // What was composed before a stop is filled in here by what is known now.
+        let resumed = lane == Lane::Resumed && record.event.reading.person.external_id.is_some();
+        record.again.is_none()
+            && reason.starts_with(UNKNOWN_WORKER)
+            && (resumed || self.directory.has_learned_since(record))
+    }
+
+    /// Makes quarantined events pending again.
+    pub(super) async fn release(&mut self, seqs: Vec<Seq>) -> Result<(), Ended> {
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        self.stored("release", |journal| {
+            let (name, seqs) = (name.clone(), seqs.clone());
+            async move { journal.release(name, Some(seqs)).await }
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Nothing more is mapped by a mapping that can map nothing: only a start brings another one.

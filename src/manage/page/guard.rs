@@ -21,6 +21,9 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use crate::manage::config::PageConfig;
 
+/// Bytes of a token that a network may try: 16 letters and digits are some 95 bits.
+const SHORTEST: usize = 16;
+
 /// What is let through.
 pub(super) struct Guard {
     listen: IpAddr,
@@ -33,7 +36,13 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(config: &PageConfig, policy: &str) -> Result<Self, Error> {
         let token = match &config.token {
-            Some(source) => Some(digest(source.read()?.expose_secret().as_bytes())),
+            Some(source) => {
+                let token = source.read()?;
+                if token.expose_secret().len() < SHORTEST && !config.address.ip().is_loopback() {
+                    return Err(Error::ShortToken);
+                }
+                Some(digest(token.expose_secret().as_bytes()))
+            }
             None => None,
         };
         let policy = HeaderValue::from_str(policy).map_err(|_| Error::Policy)?;
@@ -47,7 +56,6 @@ impl Guard {
             (header::CONNECTION, fixed("close")),
             (HeaderName::from_static("cross-origin-resource-policy"), fixed("same-origin")),
             (HeaderName::from_static("cross-origin-opener-policy"), fixed("same-origin")),
-            (HeaderName::from_static("permissions-policy"), fixed("interest-cohort=()")),
         ];
         Ok(Self { listen: config.address.ip(), hosts: config.hosts.clone(), token, headers })
     }

@@ -13,7 +13,7 @@ use crate::journal::{self, Journal};
 use crate::terminal::{LinkState, LinkStatus};
 
 /// A writer that says nothing for so long hangs: a slow card's sync takes a second or two.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The journal's writer answers; whatever it says.
 pub(super) async fn moves(journal: &Journal) -> Vec<String> {
@@ -41,12 +41,12 @@ pub(super) async fn accepts(journal: &Journal, links: &[LinkStatus]) -> Vec<Stri
 }
 
 async fn within<T>(question: impl Future<Output = T>) -> Result<T, String> {
-    tokio::time::timeout(PATIENCE, question).await.map_err(|_| silence())
+    tokio::time::timeout(PATIENCE, question).await.map_err(|_| silence(PATIENCE))
 }
 
 /// What is said of a journal that hangs.
-pub(super) fn silence() -> String {
-    format!("the journal has not answered for {} seconds", PATIENCE.as_secs())
+pub(super) fn silence(patience: Duration) -> String {
+    format!("the journal has not answered for {} seconds", patience.as_secs())
 }
 
 pub(super) fn answer(reasons: &[String]) -> Response {

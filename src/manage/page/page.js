@@ -44,11 +44,11 @@
     if (busy || document.hidden) return;
     busy = true;
     try {
-      const options = { cache: "no-store", signal: AbortSignal.timeout(10000) };
-      const status = await fetch("/status.json", options);
+      const options = () => ({ cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const status = await fetch("/status.json", options());
       const text = (await status.text()).replace(/"uptime_seconds":\d+,?/, "");
       if (text !== last || !status.ok || Date.now() - drawn > 60000) {
-        const page = await fetch("/?lang=" + document.documentElement.lang, options);
+        const page = await fetch("/?lang=" + document.documentElement.lang, options());
         if (!page.ok) throw new Error(page.status);
         const now = new DOMParser().parseFromString(await page.text(), "text/html");
         skew = Date.parse(now.body.dataset.now) - Date.now();

@@ -110,7 +110,8 @@ impl Show<'_> {
     }
 
     fn number(&self, value: &Value) -> Shown {
-        self.language.number(value.as_u64().unwrap_or(0)).into()
+        // What nobody could count is not none.
+        value.as_u64().map_or_else(|| "–".into(), |number| self.language.number(number).into())
     }
 
     /// An age that the script keeps counting; nothing where there is no time.

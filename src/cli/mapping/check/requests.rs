@@ -5,15 +5,14 @@
 use std::sync::Arc;
 
 use super::Args;
+use crate::cli::events;
 use crate::cli::mapping::Chosen;
-use crate::cli::{events, open_read_only, runtime};
 use crate::clock::Clock;
 use crate::deliver::Kind;
 use crate::deliver::api;
 use crate::deliver::api::preview::{Preview, Request};
 use crate::deliver::api::request::Then;
 use crate::deliver::contract::{generated, vary};
-use crate::deliver::directory::Directory;
 use crate::event::{EventId, Source};
 use crate::journal::{Query, Record, Seq};
 use crate::manage::config::Config;
@@ -39,15 +38,7 @@ pub(super) fn requests(args: &Args, config: &Config, sink: &Chosen) -> anyhow::R
     let mut stored: Vec<Record> = Vec::new();
     if config.journal.path.exists() {
         let query = Query { since, limit: args.limit, ..Query::default() };
-        stored = runtime()?.block_on(async {
-            let journal = open_read_only(config)?;
-            let mut records = journal.query(query).await?;
-            if config.directory.is_some() {
-                Directory::load(&journal).await?.fill(&mut records);
-            }
-            journal.close().await?;
-            anyhow::Ok(records)
-        })?;
+        stored = super::super::stored(config, query)?;
     }
     let mut requests = Requests::default();
     stored.retain(|record| sink.config.filter.takes(&record.event));
