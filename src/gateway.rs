@@ -25,10 +25,11 @@ mod supervise;
 
 mod team;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -91,15 +92,27 @@ pub(crate) struct Parts {
     journal_id: String,
     /// How it is, and the configuration that runs.
     gateway: Gateway,
+    /// Sinks that the running configuration no longer has, and that may come back with the one before.
+    leaving: Mutex<Vec<String>>,
     /// Stops the links, the control socket and the housekeeping.
     inflow: CancellationToken,
     /// Stops the relays.
     outflow: CancellationToken,
 }
 
+/// What a gateway starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its configuration.
+    pub config: Config,
+    /// Sinks that it no longer has, and that may come back with the one before.
+    pub leaving: Vec<String>,
+}
+
 /// Runs the gateway until a signal says stop. `reread` reads and checks the configuration file once more (SIGHUP, or
 /// `portero config reload`).
-pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
+pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
+    let Start { config, leaving } = start;
     // First of all: a signal that comes during the start must not kill a process with an open journal.
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
@@ -120,7 +133,8 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
     let journal_id = journal.id().await?;
-    let parts = Arc::new(Parts { clock, journal, journal_id, gateway, inflow, outflow });
+    let leaving = Mutex::new(leaving);
+    let parts = Arc::new(Parts { clock, journal, journal_id, gateway, leaving, inflow, outflow });
     let prints = Prints::new();
     let (orders, mut ordered) = Orders::new();
     let mut keepers = JoinSet::new();
@@ -140,30 +154,24 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     let reason = loop {
         let order = tokio::select! {
             signal = signals.next() => break Ok(signal),
-            _ = hangup.recv() => None,
-            order = ordered.recv() => order,
+            // Nobody waits for the answer to a signal.
+            _ = hangup.recv() => Order::Reload(oneshot::channel().0),
+            Some(order) = ordered.recv() => order,
             () = parts.journal.ended() => break Err(Error::JournalLost),
         };
-        let read = reread().map(|loaded| loaded.config);
-        let mut change = std::pin::pin!(apply::reload(&parts, &mut team, &prints, read));
-        let (report, asked) = tokio::select! {
-            report = &mut change => (report, None),
+        let mut done = std::pin::pin!(apply::obey(&parts, &mut team, &prints, order, &reread));
+        let asked = tokio::select! {
+            () = &mut done => None,
             // What is being ended and started ends at once, and with it the change.
             signal = signals.next() => {
                 parts.inflow.cancel();
                 parts.outflow.cancel();
-                (change.await, Some(signal))
+                done.await;
+                Some(signal)
             }
         };
-        match (report, asked) {
-            (Err(error), _) => break Err(error),
-            (Ok(_), Some(signal)) => break Ok(signal),
-            (Ok(report), None) => {
-                if let Some(Order::Reload(answer)) = order {
-                    // Whoever asked may be gone.
-                    let _ = answer.send(report);
-                }
-            }
+        if let Some(signal) = asked {
+            break Ok(signal);
         }
     };
     let seconds = parts.gateway.running.get().manage.shutdown_seconds;
@@ -196,7 +204,7 @@ async fn first_team(parts: &Arc<Parts>, prints: &Prints) -> Result<Team, Error> 
     for sink in &config.sinks {
         parts.journal.sink(&sink.name, sink.start).await?;
     }
-    parts.journal.retain_sinks(config.sinks.iter().map(|sink| sink.name.clone()).collect()).await?;
+    apply::retain(parts).await?;
     for (key, spec) in others {
         team.start(parts, key, spec);
     }

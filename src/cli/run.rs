@@ -3,7 +3,7 @@
 //! Must not: start anything itself; `gateway` does.
 
 use super::{ConfigFile, Exit, Failure};
-use crate::gateway::{self, Ended};
+use crate::gateway::{self, Ended, Start};
 use crate::manage::config::{Loaded, LogFormat, Secrets};
 
 /// Worker threads of the runtime: the journal's writer has a thread of its own beside them.
@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(gateway::run(config, || args.file.load(Secrets::Need)));
+    let ended = runtime.block_on(gateway::run(Start { config, leaving: Vec::new() }, || args.file.load(Secrets::Need)));
     match ended {
         // At once means at once: nothing is waited for.
         Ok(Ended::Forced) => runtime.shutdown_background(),
