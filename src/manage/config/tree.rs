@@ -16,6 +16,8 @@ pub(super) enum Place {
     Variable(Rc<str>),
     /// Bytes of a preset that is built in.
     Preset(&'static Preset, Range<usize>),
+    /// Bytes of the bundle over the file.
+    Bundle(Range<usize>),
 }
 
 /// A preset that is built in.
