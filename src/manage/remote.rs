@@ -14,8 +14,14 @@ mod error;
 
 pub mod floor;
 
+pub mod life;
+
 pub mod sign;
 
 pub mod signature;
+
+pub mod state;
+
+pub mod store;
 
 pub use error::Error;
