@@ -17,6 +17,7 @@ mod directory;
 mod environment;
 mod fields;
 mod filters;
+mod hints;
 mod layers;
 mod load;
 mod mapping;
@@ -40,6 +41,7 @@ mod tree;
 use std::path::PathBuf;
 
 pub use bundle::{Addressee, Header, Layer, header};
+pub use hints::{Hints, hints};
 pub use layers::May;
 pub use load::{Loaded, Options, load, load_layered, load_layered_text, load_text, text_of};
 pub use origins::{From, Origin, origins};

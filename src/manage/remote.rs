@@ -8,7 +8,11 @@
 //! Must not: apply anything (the gateway does), accept a revision twice, open trust to a clock that may be wrong, or keep a
 //! gateway from starting.
 
+pub mod agent;
+
 pub mod bundle;
+
+pub mod changes;
 
 mod error;
 
@@ -19,6 +23,8 @@ pub mod life;
 pub mod sign;
 
 pub mod signature;
+
+pub mod start;
 
 pub mod state;
 

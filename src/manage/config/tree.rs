@@ -179,6 +179,11 @@ pub(super) fn parse(text: &str) -> Result<Table, Vec<Syntax>> {
     Err(errors.collect())
 }
 
+/// What can be parsed of a text, whatever is wrong with the rest.
+pub(super) fn parse_what_can_be(text: &str) -> Table {
+    table(DeTable::parse_recoverable(text).0.get_ref())
+}
+
 /// Reads the text of an environment variable: as TOML where it is a value (`9600`, `true`, `[…]`), else as plain text.
 pub(super) fn from_variable(name: &Rc<str>, text: &str) -> Node {
     let place = Place::Variable(Rc::clone(name));
