@@ -14,6 +14,8 @@ pub mod central;
 
 pub mod check;
 
+pub mod config;
+
 pub mod configured;
 
 pub mod decode;
@@ -64,7 +66,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Gateway", &["run", "check", "status"]),
+    ("Gateway", &["run", "check", "config", "status"]),
     ("Events", &["events", "trace", "quarantine", "journal"]),
     ("Centre", &["central", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
@@ -76,6 +78,8 @@ enum Command {
     Run(run::Args),
     /// Check the configuration and say everything that is wrong with it
     Check(check::Args),
+    /// Have the running gateway take over its configuration file
+    Config(config::Args),
     /// Show how the gateway, its links and its sinks are
     Status(status::Args),
     /// List events of the journal, or follow them as they come
@@ -118,6 +122,7 @@ pub fn main() -> Exit {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(args),
         Command::Events(args) => events::run(args),
         Command::Trace(args) => trace::run(args),

@@ -15,8 +15,8 @@ const BLOCKING: usize = 8;
 /// What is left when the gateway has stopped may take so long.
 const LEFTOVERS: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP checks the configuration file again
-/// and logs the result; the running configuration stays.
+/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP takes over the configuration file,
+/// as `portero config reload` does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -99,10 +99,11 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
             Ok(_) => {}
             Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
         }
-        if parts.config.terminals.is_empty() {
+        let config = parts.gateway.running.get();
+        if config.terminals.is_empty() {
             // A fresh install runs and waits for its configuration.
-            let file = parts.config.file.display();
-            service::line(&format!("no terminal is configured: edit {file}, run `portero check`, restart"));
+            let file = config.file.display();
+            service::line(&format!("no terminal is configured: edit {file}, run `portero check`, reload"));
         } else {
             service::line(&parts.gateway.line());
         }

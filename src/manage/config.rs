@@ -80,6 +80,8 @@ pub struct Config {
     pub directory: Option<deliver::directory::Config>,
     /// Secrets of which somebody has said until when they are good.
     pub expiring: Vec<Expiring>,
+    /// Every secret that is named: its key, for example `sink[1].auth.token`, and where it stands.
+    pub secrets: Vec<(String, crate::secret::SecretSource)>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`

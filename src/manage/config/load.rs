@@ -188,8 +188,10 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
         Expiring { sink, key, last_day: day }
     });
     let expiring = expiring.collect();
+    let used = report.secrets.borrow().iter().map(|(source, problem)| (problem.key.clone(), source.clone())).collect();
     Some(Config {
         expiring,
+        secrets: used,
         file: report.file.clone(),
         identity: identity?,
         group,
