@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::{self, Difference, Key, Plan, Prints};
+use super::remote::Taken;
 use super::team::Team;
 use super::{Error, Parts, start};
 use crate::manage::config::{Config, Problems};
 use crate::manage::reload::{Report, Reports};
+use crate::manage::remote::bundle::Signed;
 
 /// Most orders that wait.
 const ORDERS: usize = 8;
@@ -23,6 +25,10 @@ const HANDOVER: Duration = Duration::from_secs(10);
 pub(crate) enum Order {
     /// Read the configuration file again, and run what it says.
     Reload(oneshot::Sender<Report>),
+    /// Look into a bundle from afar, and run what it says.
+    Bundle(Box<Signed>, oneshot::Sender<Taken>),
+    /// Take back what came from afar: who says so, and why.
+    RollBack(String, String, oneshot::Sender<Report>),
 }
 
 /// Where orders are given; cheap to clone.
@@ -34,6 +40,11 @@ impl Orders {
         let (sender, receiver) = mpsc::channel(ORDERS);
         (Self(sender), receiver)
     }
+
+    /// `None`: the gateway is about to stop.
+    pub(super) async fn give(&self, order: Order) -> Option<()> {
+        self.0.send(order).await.ok()
+    }
 }
 
 impl Reports for Orders {
@@ -41,6 +52,12 @@ impl Reports for Orders {
     async fn reload(&self) -> Option<Report> {
         let (answer, answered) = oneshot::channel();
         self.0.send(Order::Reload(answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    async fn roll_back(&self, who: String, why: String) -> Option<Report> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::RollBack(who, why, answer)).await?;
         answered.await.ok()
     }
 }
@@ -72,6 +89,13 @@ impl Change {
             stopped: told(&self.difference.removed),
             needs_restart: self.needs_restart.iter().map(|&table| table.to_owned()).collect(),
         }
+    }
+
+    /// Whether what runs would be the same; what only a start takes is none of that.
+    pub(super) fn is_nothing(&self, running: &Config) -> bool {
+        let difference = &self.difference;
+        let parts = [&difference.added, &difference.changed, &difference.removed];
+        parts.iter().all(|keys| keys.is_empty()) && self.config == *running
     }
 }
 
@@ -160,6 +184,7 @@ pub(crate) async fn reload(
     team: &mut Team,
     prints: &Prints,
     read: Result<Config, Problems>,
+    on_probation: bool,
 ) -> Result<Report, Error> {
     let judged = match read {
         Ok(config) => judge(parts, team, prints, config, Gone::Only(&[])).await,
@@ -168,9 +193,12 @@ pub(crate) async fn reload(
     let report = match judged {
         Ok(change) => {
             let report = make(parts, team, change).await?;
-            // Only what has nothing left to get was removed.
-            let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-            parts.journal.retain_sinks(names).await?;
+            // Only what has nothing left to get was removed; and while a configuration is being tried, what it has taken away
+            // may come back.
+            if !on_probation {
+                let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
+                parts.journal.retain_sinks(names).await?;
+            }
             report
         }
         Err(problems) => Report { problems, ..Report::default() },
@@ -180,7 +208,7 @@ pub(crate) async fn reload(
     Ok(report)
 }
 
-fn say(report: &Report) {
+pub(super) fn say(report: &Report) {
     for reason in &report.problems {
         tracing::error!(reason, "configuration file is refused, the running configuration stays");
     }

@@ -46,7 +46,7 @@ pub use layers::May;
 pub use load::{Loaded, Options, load, load_layered, load_layered_text, load_text, text_of};
 pub use origins::{From, Origin, origins};
 pub use places::{Places, Spot};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, bundle as whole};
 pub use secrets::Secrets;
 
 use crate::clock::SyncSource;

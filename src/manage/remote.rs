@@ -10,11 +10,13 @@
 
 pub mod agent;
 
+pub mod board;
+
 pub mod bundle;
 
-pub mod changes;
-
 mod error;
+
+pub mod fetch;
 
 pub mod floor;
 

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::bundle::{self, Judge, Judged, Signed};
-use super::changes::{Changes, changes};
 use super::floor::Time;
 use super::life::{self, Change, Consumption, Health, Verdict};
 use super::state::{Base, State, Stored};
@@ -15,29 +14,12 @@ use super::store::Store;
 use super::{Error, start};
 use crate::clock::Now;
 use crate::event::{UtcMicros, json::rfc3339};
-use crate::manage::config::{Config, Loaded, Options, load_layered_text};
-
-/// What is known of the gateway when a bundle is considered.
-pub struct World<'a> {
-    /// What runs.
-    pub running: &'a Config,
-    /// Events that each sink still owes.
-    pub pending: &'a [(String, u64)],
-    /// Whether a part is well just now.
-    pub well: &'a dyn Fn(&str) -> bool,
-    /// Builds what the configuration needs without opening anything; the error says what can't be built.
-    pub dry_run: &'a dyn Fn(&Config) -> Result<(), String>,
-    /// The clocks.
-    pub now: Now,
-}
+use crate::manage::config::{Config, Loaded, Options, Problems, load_layered_text, text_of};
 
 /// A bundle that can be applied.
 pub struct Considered {
     /// What it would make of the gateway.
     pub loaded: Loaded,
-    /// What is different; `None`: nothing.
-    pub changes: Option<Changes>,
-    change: Option<Change>,
     judged: Judged,
     stored: Stored,
     who: String,
@@ -47,6 +29,11 @@ impl Considered {
     /// Its revision.
     pub const fn revision(&self) -> u64 {
         self.stored.revision
+    }
+
+    /// Sinks that it gives up.
+    pub fn abandon(&self) -> &[String] {
+        &self.judged.header.abandon
     }
 }
 
@@ -72,15 +59,15 @@ impl Agent {
         &self.state
     }
 
-    /// Verify, parse, resolve, dry run. Nothing is written and nothing changes.
-    pub fn consider(&self, signed: &Signed, world: &World<'_>) -> Result<Considered, Error> {
-        let remote = world.running.manage.remote.as_ref();
+    /// Verify, parse, resolve. Nothing is written and nothing changes; whether it can be built is for the gateway to say.
+    pub fn consider(&self, signed: &Signed, running: &Config, now: Now) -> Result<Considered, Error> {
+        let remote = running.manage.remote.as_ref();
         let remote = remote.ok_or_else(|| Error::Fetch("the local file has no [manage.remote]".to_owned()))?;
         let trust = self.state.trust(remote)?;
-        let time = Time::new(world.now, self.store.clock(), UtcMicros(self.state.newest));
+        let time = Time::new(now, self.store.clock(), UtcMicros(self.state.newest));
         let judge = Judge {
-            gateway: &world.running.identity.gateway_id,
-            group: world.running.group.as_deref(),
+            gateway: &running.identity.gateway_id,
+            group: running.group.as_deref(),
             trust: &trust,
             consumed: self.state.consumed,
             time,
@@ -88,24 +75,9 @@ impl Agent {
         let judged = judge.judge(signed)?;
         let loaded = load_layered_text(&self.file, &self.local, &self.options, Some(&judged.layer));
         let loaded = loaded.map_err(|problems| bundle::refused(&problems))?;
-        let changes = changes(world.running, &loaded.config);
-        owing(&changes, world.pending, &judged.header.abandon)?;
-        (world.dry_run)(&loaded.config).map_err(|why| Error::Refused(vec![why]))?;
-        let same = loaded.config == *world.running;
-        let change = (!same).then(|| Change {
-            healthy: changes.changed.iter().filter(|part| (world.well)(part)).cloned().collect(),
-            changed: changes.changed.clone(),
-            abandon: changes
-                .removed_sinks()
-                .filter(|name| judged.header.abandon.iter().any(|a| a == name))
-                .map(str::to_owned)
-                .collect(),
-        });
         let signer = trust.key(judged.slot);
         Ok(Considered {
             loaded,
-            changes: (!same).then_some(changes),
-            change,
             stored: Stored {
                 revision: judged.header.revision,
                 signer: signer.text().to_owned(),
@@ -117,7 +89,14 @@ impl Agent {
     }
 
     /// Consumes it: on the disk, with the way back, before anything is applied. After this it is never accepted again.
-    pub fn stage(&mut self, signed: &Signed, considered: &Considered, now: UtcMicros) -> Result<(), Error> {
+    /// `change`: what it changes; `None`: it says what runs already.
+    pub fn stage(
+        &mut self,
+        signed: &Signed,
+        considered: &Considered,
+        change: Option<Change>,
+        now: UtcMicros,
+    ) -> Result<(), Error> {
         let remote = considered.loaded.config.manage.remote.as_ref();
         let remote = remote.ok_or_else(|| Error::Fetch("the local file has no [manage.remote]".to_owned()))?;
         let before = self.state.trust(remote)?;
@@ -130,7 +109,7 @@ impl Agent {
             config: remote,
             now,
         };
-        self.write(life::consume(&self.state, &consumption, considered.change.clone()))?;
+        self.write(life::consume(&self.state, &consumption, change))?;
         self.runs = self.state.current.clone();
         self.store.sweep(&self.state);
         Ok(())
@@ -169,8 +148,12 @@ impl Agent {
     /// It goes. Answers what to run on, whatever the disk says: what could not be written is decided again at the next start.
     pub fn give_back(&mut self, reason: &str, now: UtcMicros) -> Result<Loaded, Error> {
         let next = life::give_back(&self.state, reason, now);
-        let loaded = self.resolve(&next.current)?;
-        self.runs = next.current.clone();
+        let (loaded, runs) = match self.resolve(&next.current) {
+            Ok(loaded) => (loaded, next.current.clone()),
+            // Then less: the file alone has worked by itself.
+            Err(error) => (self.resolve(&Base::Local).map_err(|_| error)?, Base::Local),
+        };
+        self.runs = runs;
         if let Err(error) = self.write(next.clone()) {
             tracing::error!(%error, "the return of a bundle could not be written down");
             self.state = next;
@@ -190,8 +173,10 @@ impl Agent {
     }
 
     /// The local file as it is now, with the bundle in force over it: for a reload.
-    pub fn reread(&self, text: &str) -> Result<Loaded, Error> {
-        start::resolve(&self.file, text, &self.options, &self.store, &self.state.current)
+    pub fn reread(&self) -> Result<(Loaded, String), Problems> {
+        let text = text_of(&self.file)?;
+        let loaded = start::resolve(&self.file, &text, &self.options, &self.store, &self.state.current)?;
+        Ok((loaded, text))
     }
 
     /// The gateway runs on this local file, and well: it is what a start falls back to.
@@ -234,7 +219,8 @@ impl Agent {
     }
 
     fn resolve(&self, base: &Base) -> Result<Loaded, Error> {
-        start::resolve(&self.file, &self.local, &self.options, &self.store, base)
+        let resolved = start::resolve(&self.file, &self.local, &self.options, &self.store, base);
+        resolved.map_err(|problems| bundle::refused(&problems))
     }
 
     fn write(&mut self, mut next: State) -> Result<(), Error> {
@@ -259,16 +245,21 @@ pub fn entry(entry: &super::state::Entry) -> Value {
     })
 }
 
-/// A sink that goes, and owes, must be named under `abandon`.
-fn owing(changes: &Changes, pending: &[(String, u64)], abandon: &[String]) -> Result<(), Error> {
-    let owes = |name: &str| pending.iter().find(|(sink, count)| sink == name && *count > 0).map(|(_, count)| *count);
-    let owing: Vec<(&str, u64)> = changes
-        .removed_sinks()
-        .filter(|name| !abandon.iter().any(|given_up| given_up == name))
-        .filter_map(|name| Some((name, owes(name)?)))
-        .collect();
+/// A sink that goes, and owes, must be named under `abandon`. `pending`: what each sink owes. Answers the sinks that are given
+/// up.
+pub fn owing(
+    running: &Config,
+    next: &Config,
+    pending: &[(String, u64)],
+    abandon: &[String],
+) -> Result<Vec<String>, Error> {
+    let goes = |name: &&String| !next.sinks.iter().any(|sink| sink.name == **name);
+    let (given_up, kept): (Vec<&String>, Vec<&String>) =
+        running.sinks.iter().map(|sink| &sink.name).filter(goes).partition(|name| abandon.contains(name));
+    let owing: Vec<&(String, u64)> =
+        pending.iter().filter(|(name, count)| *count > 0 && kept.contains(&name)).collect();
     if owing.is_empty() {
-        return Ok(());
+        return Ok(given_up.into_iter().cloned().collect());
     }
     let names: Vec<String> = owing.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     Err(Error::Owing { names: names.join(", "), pending: owing.iter().map(|(_, count)| count).sum() })

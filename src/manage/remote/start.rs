@@ -12,7 +12,9 @@ use super::state::{Base, Entry, State, What};
 use super::store::{self, Store};
 use super::{Error, bundle};
 use crate::event::UtcMicros;
-use crate::manage::config::{Addressee, Header, Layer, Loaded, Options, Problems, hints, load_layered_text, text_of};
+use crate::manage::config::{
+    Addressee, Header, Layer, Loaded, Options, Problems, hints, load_layered_text, text_of, whole,
+};
 
 /// What was found.
 pub struct Start {
@@ -207,10 +209,10 @@ pub(super) fn resolve(
     options: &Options,
     store: &Store,
     base: &Base,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Problems> {
     attempt(file, local, options, store, base).map_err(|why| match why {
-        Why::Bundle(error) => error,
-        Why::Problems(problems) => bundle::refused(&problems),
+        Why::Bundle(error) => whole(&base.words(), &error.to_string()),
+        Why::Problems(problems) => problems,
     })
 }
 
