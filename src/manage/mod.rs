@@ -10,6 +10,8 @@ pub mod control;
 
 pub mod file;
 
+pub mod remote;
+
 pub mod page;
 
 pub mod reload;
