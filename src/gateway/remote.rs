@@ -146,7 +146,7 @@ impl Remote {
         let well = |part: &String| matches!(health(parts, part), Some(Health::Well | Health::Unproven));
         let changed: Vec<String> = report.started.iter().chain(&report.restarted).cloned().collect();
         let healthy = changed.iter().filter(|part| !report.started.contains(part) && well(part)).cloned().collect();
-        let staged = (!same).then(|| life::Change { changed, healthy, abandon: given_up });
+        let staged = (!same).then_some(life::Change { changed, healthy, abandon: given_up });
         // On the disk before anything else: from here on it is the old one or the new one, and never this revision again.
         if let Err(error) = on_disk(|| agent.stage(signed, &considered, staged, now.wall)) {
             return Ok(Taken::Refused(error));

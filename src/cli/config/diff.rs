@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         match (from, to) {
             (Some(from), Some(to)) => {
-                out.line(format_args!("~ {key} = {} (was {})  # {}", to.value, from.value, to.from))?
+                out.line(format_args!("~ {key} = {} (was {})  # {}", to.value, from.value, to.from))?;
             }
             (None, Some(to)) => out.line(format_args!("+ {key} = {}  # {}", to.value, to.from))?,
             (Some(from), None) => out.line(format_args!("- {key} = {}", from.value))?,
