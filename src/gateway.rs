@@ -135,11 +135,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
     let mut remote = Remote::new(&parts, found);
     let mut team = first_team(&parts, &prints, remote.on_probation()).await?;
     open_control(&parts, orders.clone(), &mut keepers).await;
-    let shared = Arc::clone(&parts);
-    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
-        let (shared, orders) = (Arc::clone(&shared), orders.clone());
-        async move { Some(remote::poll(Arc::clone(&shared), orders, shared.inflow.clone())) }
-    }));
+    remote::bundles(&parts, &orders, &mut keepers);
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
     let shared = Arc::clone(&parts);

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use crate::clock::{Clock, SyncSource};
-use crate::manage::config::{Config, Loaded, Options, Problems, Secrets};
+use crate::manage::config::{Config, Loaded, Options, Problems, Secrets, load};
 use crate::manage::remote::start::{Start, begin, effective};
 
 /// Which configuration file.
@@ -30,6 +30,9 @@ impl ConfigFile {
 
     /// The same for commands that need no secret; warnings are for `check`.
     pub fn read(&self) -> Result<Config, Problems> {
-        self.load(Secrets::Ignore).map(|loaded| loaded.config)
+        let loaded = self.load(Secrets::Ignore);
+        // A bundle that no longer fits the file must not stand in the way of whoever takes it back.
+        let loaded = loaded.or_else(|_| load(&self.config, &Options::from_process(Secrets::Ignore)));
+        loaded.map(|loaded| loaded.config)
     }
 }

@@ -3,33 +3,33 @@
 //! Must not: decide what becomes of a bundle (`manage::remote` does), apply before it is on the disk, or hold up anything
 //! else while it waits for somebody afar.
 
+mod bring;
+
+mod health;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 
-use super::apply::{self, Change, Gone, Order, Orders};
+use super::apply::{self, Change, Gone};
 use super::plan::Prints;
 use super::team::Team;
 use super::{Error, Parts};
 use crate::clock::Now;
-use crate::deliver::RelayStatus;
 use crate::manage::config::{Config, Loaded, Problems};
 use crate::manage::reload::Report;
 use crate::manage::remote::agent::{Agent, owing};
 use crate::manage::remote::bundle::Signed;
-use crate::manage::remote::fetch::Fetch;
 use crate::manage::remote::life::{self, Health, Verdict};
 use crate::manage::remote::start::Start;
 use crate::manage::remote::{self, agent};
-use crate::terminal::{LinkState, LinkStatus};
 
 /// How often the time is saved while the clock is right.
 const SAVE_CLOCK: Duration = Duration::from_secs(3600);
 
-/// How often whether there is an address to ask.
-const IDLE: Duration = Duration::from_secs(5);
+pub(super) use bring::bundles;
+use health::health;
 
 /// What a start has found, without the configuration.
 pub struct Found {
@@ -146,7 +146,7 @@ impl Remote {
         let well = |part: &String| matches!(health(parts, part), Some(Health::Well | Health::Unproven));
         let changed: Vec<String> = report.started.iter().chain(&report.restarted).cloned().collect();
         let healthy = changed.iter().filter(|part| !report.started.contains(part) && well(part)).cloned().collect();
-        let staged = (!same).then(|| life::Change { changed, healthy, abandon: given_up });
+        let staged = (!same).then_some(life::Change { changed, healthy, abandon: given_up });
         // On the disk before anything else: from here on it is the old one or the new one, and never this revision again.
         if let Err(error) = on_disk(|| agent.stage(signed, &considered, staged, now.wall)) {
             return Ok(Taken::Refused(error));
@@ -333,36 +333,6 @@ async fn give_up(parts: &Parts, sink: String, why: &str, who: &str) {
     }
 }
 
-/// How a part is, by the name under which a report tells it; `None`: nobody can say.
-fn health(parts: &Parts, part: &str) -> Option<Health> {
-    let (kind, name) = part.strip_suffix('\'')?.split_once(" '")?;
-    match kind {
-        "sink" => {
-            Some(parts.gateway.relays.read().iter().find(|relay| relay.name == name).map_or(Health::Unproven, of_relay))
-        }
-        "terminal" | "broker" => {
-            Some(parts.gateway.links.read().iter().find(|link| link.name == name).map_or(Health::Unproven, of_link))
-        }
-        _ => None,
-    }
-}
-
-fn of_relay(relay: &RelayStatus) -> Health {
-    match (&relay.error, relay.last_delivery) {
-        (Some(error), _) => Health::Sick(error.clone()),
-        (None, Some(_)) => Health::Well,
-        (None, None) => Health::Unproven,
-    }
-}
-
-fn of_link(link: &LinkStatus) -> Health {
-    match &link.state {
-        LinkState::Up => Health::Well,
-        LinkState::Connecting => Health::Unproven,
-        LinkState::Down(reason) | LinkState::Held(reason) => Health::Sick(reason.clone()),
-    }
-}
-
 fn probation(parts: &Parts) -> Duration {
     let running = parts.gateway.running.get();
     Duration::from_secs(running.manage.remote.as_ref().map_or(1, |remote| remote.probation_seconds))
@@ -385,99 +355,4 @@ pub(crate) enum Taken {
     Applied,
     /// It isn't, and why.
     Refused(remote::Error),
-}
-
-/// Asks the address of `[manage.remote]`, as often as it says.
-pub(super) async fn poll(parts: Arc<Parts>, orders: Orders, stop: CancellationToken) {
-    let mut asked: Option<(crate::manage::config::RemoteConfig, Fetch)> = None;
-    let mut told = Told::default();
-    loop {
-        let config = parts.gateway.running.get().manage.remote.clone().filter(|remote| remote.url.is_some());
-        let wait = match config {
-            None => {
-                asked = None;
-                IDLE
-            }
-            Some(config) => {
-                let every = Duration::from_secs(config.poll_seconds);
-                if asked.as_ref().is_none_or(|(other, _)| *other != config) {
-                    asked = match Fetch::new(&config) {
-                        Ok(fetch) => Some((config, fetch)),
-                        Err(error) => {
-                            told.silent(&parts, &error);
-                            None
-                        }
-                    };
-                }
-                if let Some((_, fetch)) = &mut asked {
-                    tokio::select! {
-                        () = ask(&parts, fetch, &orders, &mut told) => {}
-                        () = stop.cancelled() => return,
-                    }
-                }
-                // Two hundred gateways that start together must not ask together for ever.
-                every.mul_f64(0.8 + 0.4 * fastrand::f64())
-            }
-        };
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-async fn ask(parts: &Parts, fetch: &mut Fetch, orders: &Orders, told: &mut Told) {
-    match fetch.ask().await {
-        Ok(None) => told.heard(parts, None),
-        Ok(Some(signed)) => match orders.bundle(signed).await {
-            Some(Taken::Applied) => told.heard(parts, None),
-            // The same again, as after every start.
-            Some(Taken::Refused(remote::Error::Replayed { revision, consumed })) if revision == consumed => {
-                told.heard(parts, None);
-            }
-            Some(Taken::Refused(error)) => {
-                fetch.forget();
-                told.heard(parts, Some(&error));
-            }
-            None => {}
-        },
-        Err(error) => told.silent(parts, &error),
-    }
-}
-
-/// Says a thing when it changes, not each time.
-#[derive(Default)]
-pub(super) struct Told(Option<String>);
-
-impl Told {
-    pub(super) fn heard(&mut self, parts: &Parts, error: Option<&remote::Error>) {
-        self.changed(error.map(ToString::to_string), "bundle from afar is refused");
-        parts.gateway.remote.heard(parts.clock.now().wall, self.0.clone());
-    }
-
-    pub(super) fn silent(&mut self, parts: &Parts, error: &remote::Error) {
-        self.changed(Some(error.to_string()), "nothing from afar");
-        parts.gateway.remote.silent(error.to_string());
-    }
-
-    fn changed(&mut self, error: Option<String>, words: &str) {
-        if error == self.0 {
-            return;
-        }
-        match &error {
-            Some(reason) => tracing::warn!(reason, "{words}"),
-            None => tracing::info!("configuration from afar is well again"),
-        }
-        self.0 = error;
-    }
-}
-
-/// What a person or an address asks of the gateway.
-impl Orders {
-    /// `None`: the gateway is about to stop.
-    pub(super) async fn bundle(&self, signed: Signed) -> Option<Taken> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.give(Order::Bundle(Box::new(signed), answer)).await?;
-        answered.await.ok()
-    }
 }

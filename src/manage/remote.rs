@@ -22,6 +22,8 @@ pub mod floor;
 
 pub mod life;
 
+pub mod message;
+
 pub mod sign;
 
 pub mod signature;

@@ -8,6 +8,8 @@
 //! That is what makes tens of thousands of acknowledgements a second possible (a request each would be a system call
 //! each), and what makes the poll safe to cancel (only a request taken from the channel could be lost).
 
+pub mod retained;
+
 mod session;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod prism;
 pub mod process;
 pub mod pty;
+pub mod shelf;
 pub mod vendor;
 pub mod wait;
 pub mod web;

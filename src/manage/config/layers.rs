@@ -217,12 +217,15 @@ fn refuse(report: &Report<'_>, place: &Place, key: &str, why: &str) {
 }
 
 fn moved(entry: &mut Entry) {
-    let bundle = |place: &Place| match place {
+    entry.key_place = in_bundle(&entry.key_place);
+    tree::replace(&mut entry.node, &in_bundle);
+}
+
+fn in_bundle(place: &Place) -> Place {
+    match place {
         Place::File(span) => Place::Bundle(span.clone()),
         other => other.clone(),
-    };
-    entry.key_place = bundle(&entry.key_place);
-    tree::replace(&mut entry.node, &bundle);
+    }
 }
 
 fn put(table: &mut Table, entry: Entry) {

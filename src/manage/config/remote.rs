@@ -48,7 +48,7 @@ pub(super) fn remote(reader: Reader<'_>) -> Option<RemoteConfig> {
     let seconds = |key, least, default| {
         reader.number(key, least..=86_400, "a whole number of seconds, for example 300").unwrap_or(default)
     };
-    let poll_seconds = seconds("poll_seconds", 5, POLL);
+    let poll_seconds = seconds("poll_seconds", 1, POLL);
     let probation_seconds = seconds("probation_seconds", 1, PROBATION);
     if reader.get("active_key").is_none() {
         reader.missing("active_key", "the public key that signs bundles, from `portero config keygen`");

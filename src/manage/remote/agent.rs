@@ -14,7 +14,7 @@ use super::store::Store;
 use super::{Error, start};
 use crate::clock::Now;
 use crate::event::{UtcMicros, json::rfc3339};
-use crate::manage::config::{Config, Loaded, Options, Problems, load_layered_text, text_of};
+use crate::manage::config::{Config, Header, Loaded, Options, Problems, load_layered_text, text_of};
 
 /// A bundle that can be applied.
 pub struct Considered {
@@ -29,6 +29,11 @@ impl Considered {
     /// Its revision.
     pub const fn revision(&self) -> u64 {
         self.stored.revision
+    }
+
+    /// What it says of itself.
+    pub const fn header(&self) -> &Header {
+        &self.judged.header
     }
 
     /// Sinks that it gives up.

@@ -1,0 +1,344 @@
+//! Configuration from afar, from a signed file on a static host to a gateway that runs it, keeps it or gives it back. What
+//! is refused, and falls in the middle, is in `bundles.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use portero::manage::remote::sign::{self, Pair, Password};
+use portero::manage::remote::signature::Key;
+use serde_json::{Value, json};
+use support::shelf::{Manner, Shelf};
+use support::{Behaviour, DEADLINE, Gateway, Reply, VendorApi, api_sink, eventually, free_port, tempdir};
+
+/// A gateway that asks a shelf every second, with the yard at its own broker and one vendor.
+struct Site {
+    gateway: Gateway,
+    shelf: Shelf,
+    key: Pair,
+    broker: u16,
+    vendor: VendorApi,
+    config: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn start(probation: u32) -> Self {
+        Self::start_with(probation, Behaviour::Ok)
+    }
+
+    fn start_with(probation: u32, behaviour: Behaviour) -> Self {
+        let (dir, broker, shelf, vendor) = (tempdir(), free_port(), Shelf::start(), VendorApi::start(behaviour));
+        let key = sign::keygen(&Password::None).unwrap();
+        let config = dir.path().join("portero.toml");
+        let remote = format!(
+            "\n[manage.remote]\nurl = \"{}\"\npoll_seconds = 1\nprobation_seconds = {probation}\nactive_key = \"{}\"\n",
+            shelf.url("gw.toml"),
+            Key::parse(&key.public).unwrap().text()
+        );
+        let listen = format!("listen = \"127.0.0.1:{broker}\"");
+        let text = support::yard_config(dir.path(), &listen, &api_sink(&vendor.url(), 10)) + &remote;
+        std::fs::write(&config, text).unwrap();
+        let mut gateway = Gateway::prepare(&config, &[("right", "right"), ("wrong", "wrong")]);
+        gateway.restart_ready();
+        Self { gateway, shelf, key, broker, vendor, config, dir }
+    }
+
+    /// Lays a bundle on the shelf.
+    fn push(&self, revision: u64, body: &str) {
+        self.push_as(&format!("revision = {revision}\n"), body);
+    }
+
+    fn push_as(&self, header: &str, body: &str) {
+        let text = format!(
+            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nnot_before = 2020-01-01T00:00:00Z\n\
+             expires = 2099-01-01T00:00:00Z\n{header}\n{body}"
+        );
+        let signature = sign::sign(text.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
+        self.shelf.lay("gw.toml", text.as_bytes(), &signature);
+    }
+
+    fn sink(&self, more: &str) -> String {
+        api_sink(&self.vendor.url(), 10) + more + "\n"
+    }
+
+    fn remote(&self) -> Value {
+        self.gateway.cli_json(&["status", "--json"])["configuration"]["remote"].clone()
+    }
+
+    fn history(&self) -> Vec<Value> {
+        let output = self.gateway.cli(&["config", "history", "--json"]);
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until the last line of the history says this of a revision.
+    #[track_caller]
+    fn wait_for(&self, revision: u64, what: &str) -> Value {
+        eventually(&format!("{revision} is {what}"), DEADLINE, || {
+            self.history().last().is_some_and(|last| last["revision"] == revision && last["what"] == what)
+        });
+        self.history().pop().unwrap()
+    }
+
+    fn play(&self, count: u32, seed: u32) {
+        self.gateway.play_yard(self.broker, count, seed, &[]);
+    }
+}
+
+/// A vendor that knows one token.
+fn knows(token: &'static str) -> Behaviour {
+    Behaviour::Custom(std::sync::Arc::new(move |request| match &request.authorization {
+        Some(sent) if *sent != format!("Bearer {token}") => Reply::refuse(401),
+        _ => Reply::ok(),
+    }))
+}
+
+#[test]
+fn a_pushed_bundle_runs_without_a_restart_and_is_kept_once_it_has_worked() {
+    let site = Site::start(1);
+    let pid = site.gateway.pid();
+    site.play(20, 1);
+    eventually("it arrives", DEADLINE, || site.vendor.stored_count() == 20);
+    site.push(7, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(7, "accepted");
+    site.play(20, 2);
+    site.wait_for(7, "committed");
+    eventually("what came meanwhile arrives", DEADLINE, || site.vendor.stored_count() == 40);
+    assert_eq!(site.remote()["revision"], 7);
+    let shown = site.gateway.cli(&["config", "show", "--origin"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("sink.vendor.max_body_bytes = 50000  # bundle 7:"), "{shown}");
+
+    // The same under a higher revision: consumed, and nothing else.
+    site.push(8, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(8, "unchanged");
+    let unchanged = site.shelf.unchanged();
+    eventually("what is known is not sent again", DEADLINE, || site.shelf.unchanged() > unchanged);
+    assert_eq!(site.gateway.pid(), pid);
+    assert_eq!(site.vendor.oracle().doubled(), Vec::<&str>::new());
+
+    // After a restart it is in force.
+    let mut site = site;
+    site.gateway.restart_ready();
+    assert_eq!(site.remote()["revision"], 8);
+    let shown = site.gateway.cli(&["config", "show"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("max_body_bytes = 50000"));
+}
+
+#[test]
+fn a_bundle_that_breaks_a_login_goes_by_itself_and_says_so() {
+    let site = Site::start_with(2, knows("right"));
+    site.push(7, &site.sink("auth = { type = \"bearer\", token = { credential = \"right\" } }"));
+    site.wait_for(7, "accepted");
+    site.play(20, 1);
+    site.wait_for(7, "committed");
+    site.push(8, &site.sink("auth = { type = \"bearer\", token = { credential = \"wrong\" } }"));
+    site.wait_for(8, "accepted");
+    site.play(20, 2);
+    let last = site.wait_for(8, "returned");
+    assert!(last["reason"].as_str().unwrap().contains("sink 'vendor': "), "{last}");
+    eventually("what could not be delivered meanwhile is", DEADLINE, || site.vendor.stored_count() == 40);
+    let remote = site.remote();
+    assert_eq!(
+        (&remote["revision"], &remote["consumed"], &remote["last"]["what"]),
+        (&json!(7), &json!(8), &json!("returned"))
+    );
+    assert!(site.gateway.log().contains("configuration from afar is taken back"));
+    // It stays consumed.
+    let asked = site.shelf.asked();
+    eventually("it is asked again", DEADLINE, || site.shelf.asked() > asked + 3);
+    assert_eq!(site.remote()["revision"], 7);
+}
+
+#[test]
+fn three_starts_on_probation_take_a_bundle_back() {
+    let mut site = Site::start(3600);
+    site.push(7, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(7, "accepted");
+    for _ in 0..2 {
+        site.gateway.restart_ready();
+        assert_eq!(site.remote()["revision"], 7);
+    }
+    site.gateway.restart_ready();
+    assert_eq!(site.remote()["revision"], Value::Null);
+    assert_eq!(site.history().pop().unwrap()["what"], "returned");
+}
+
+#[test]
+fn a_person_takes_a_bundle_back_with_and_without_a_running_gateway() {
+    let mut site = Site::start(1);
+    for (revision, bytes) in [(7, 50_000), (8, 60_000)] {
+        site.push(revision, &site.sink(&format!("max_body_bytes = {bytes}\nmax_requests_per_minute = 6000")));
+        site.wait_for(revision, "accepted");
+        site.play(10, u32::try_from(revision).unwrap());
+        site.wait_for(revision, "committed");
+    }
+    let back = site.gateway.cli(&["config", "rollback", "--why", "the vendor asked for it"]);
+    assert!(back.status.success(), "{back:?}");
+    assert_eq!(site.remote()["revision"], 7);
+    let last = site.history().pop().unwrap();
+    assert_eq!((&last["what"], &last["reason"]), (&json!("rolled-back"), &json!("the vendor asked for it")));
+    site.gateway.sigterm();
+    let back = site.gateway.cli(&["config", "rollback"]);
+    assert!(back.status.success(), "{back:?}");
+    let back = site.gateway.cli(&["config", "rollback"]);
+    assert_eq!(back.status.code(), Some(1), "there is nothing left to take back");
+    site.gateway.restart_ready();
+    assert_eq!(site.remote()["revision"], Value::Null);
+    assert_eq!(site.remote()["consumed"], 8);
+}
+
+#[test]
+fn a_sink_that_owes_events_goes_only_with_a_word_and_comes_back_with_all_of_them() {
+    let mut site = Site::start(2);
+    site.vendor.stop();
+    site.play(30, 1);
+    let other = VendorApi::start(Behaviour::Ok);
+    let renamed = api_sink(&other.url(), 10).replace("\"vendor\"", "\"other\"");
+    site.push(7, &renamed);
+    let last = site.wait_for(7, "refused");
+    assert!(last["reason"].as_str().unwrap().contains("30 events pending"), "{last}");
+    assert_eq!(site.remote()["consumed"], 0, "what is refused is not consumed");
+
+    site.push_as("revision = 8\nabandon = [\"vendor\"]\n", &renamed);
+    site.wait_for(8, "accepted");
+    let back = site.gateway.cli(&["config", "rollback", "--why", "no"]);
+    assert!(back.status.success(), "{back:?}");
+    let pending = |site: &Site| {
+        let stats = site.gateway.cli_json(&["journal", "stats", "--json"]);
+        stats["sinks"].as_array().unwrap().iter().find(|sink| sink["name"] == "vendor").cloned().unwrap_or(Value::Null)
+    };
+    assert_eq!(pending(&site)["pending"], 30, "its place was kept while the bundle was tried");
+
+    site.push_as("revision = 9\nabandon = [\"vendor\"]\n", &renamed);
+    site.wait_for(9, "committed");
+    eventually("it is gone", DEADLINE, || pending(&site) == Value::Null);
+    site.gateway.sigterm();
+    let log = site.gateway.log();
+    assert!(log.contains("sink given up, with the events that waited for it"), "{log}");
+}
+
+#[test]
+fn whatever_the_address_answers_the_old_configuration_runs_and_one_report_is_made() {
+    let site = Site::start(1);
+    let elsewhere = Shelf::start();
+    for (manner, words) in [
+        (Manner::Page, "a web page is served"),
+        (Manner::Redirect(elsewhere.url("gw.toml")), "leads to another host"),
+        (Manner::Redirect(site.shelf.url("again")), "leads on more than"),
+        (Manner::Flood(100 << 20), "more than 1048576 bytes"),
+        (Manner::Files, "404"),
+    ] {
+        site.shelf.behave(manner);
+        eventually(words, DEADLINE, || site.remote()["error"].as_str().is_some_and(|error| error.contains(words)));
+        let asked = site.shelf.asked();
+        eventually("it is asked again", DEADLINE, || site.shelf.asked() > asked + 2);
+        assert_eq!(site.gateway.log().matches(words).count(), 1, "{}", site.gateway.log());
+    }
+    assert_eq!(elsewhere.asked(), 0);
+    site.play(20, 1);
+    eventually("the flow goes on", DEADLINE, || site.vendor.stored_count() == 20);
+    site.push(7, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(7, "accepted");
+    eventually("all is well again", DEADLINE, || site.remote()["error"] == Value::Null);
+}
+
+#[test]
+fn a_broken_local_file_at_a_start_runs_what_worked_last_and_78_comes_only_without_any() {
+    let mut site = Site::start(1);
+    let good = std::fs::read_to_string(&site.config).unwrap();
+    site.gateway.sigterm();
+    std::fs::write(&site.config, good.replace("[gateway]", "[gateway")).unwrap();
+    site.gateway.restart_ready();
+    site.play(20, 1);
+    eventually("the flow goes on", DEADLINE, || site.vendor.stored_count() == 20);
+    let status = site.gateway.cli(&["status", "--json"]);
+    assert_eq!(status.status.code(), Some(78), "commands say what is wrong with the file");
+    assert!(site.gateway.log().contains("the last good copy of the local file"), "{}", site.gateway.log());
+    site.gateway.sigterm();
+    std::fs::remove_dir_all(site.dir.path().join("config")).unwrap();
+    site.gateway.restart();
+    assert_eq!(site.gateway.wait_end(DEADLINE).code(), Some(78));
+}
+
+#[test]
+fn a_local_file_that_takes_the_address_out_is_rid_of_the_bundle() {
+    let mut site = Site::start(1);
+    site.push(7, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(7, "accepted");
+    let text = std::fs::read_to_string(&site.config).unwrap();
+    std::fs::write(&site.config, &text[..text.find("[manage.remote]").unwrap()]).unwrap();
+    site.gateway.restart_ready();
+    let shown = site.gateway.cli(&["config", "show"]);
+    assert!(!String::from_utf8_lossy(&shown.stdout).contains("max_body_bytes"));
+}
+
+#[test]
+fn a_retained_message_brings_a_bundle_and_a_thousand_of_one_content_restart_nothing() {
+    use std::fmt::Write as _;
+    let (dir, vendor) = (tempdir(), VendorApi::start(Behaviour::Ok));
+    let broker = support::Mosquitto::start(dir.path(), &support::MosquittoOptions::default());
+    let key = sign::keygen(&Password::None).unwrap();
+    let config = dir.path().join("portero.toml");
+    let remote = format!(
+        "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\nprobation_seconds = 1\nactive_key = \"{}\"\n",
+        Key::parse(&key.public).unwrap().text()
+    );
+    let sinks = api_sink(&vendor.url(), 10);
+    let text = support::yard_config(dir.path(), &format!("url = \"{}\"", broker.url()), &sinks) + &remote;
+    std::fs::write(&config, text).unwrap();
+    let mut gateway = Gateway::prepare(&config, &[]);
+    gateway.restart_ready();
+    let message = |revision: u32, body: &str| {
+        let payload = format!(
+            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
+             not_before = 2020-01-01T00:00:00Z\nexpires = 2099-01-01T00:00:00Z\n{body}"
+        );
+        let signature = sign::sign(payload.as_bytes(), &key.secret, &Password::None, "test").unwrap();
+        json!({ "payload": payload, "signature": signature }).to_string()
+    };
+    let publish = |lines: &str| {
+        use std::io::Write as _;
+        let mut command = std::process::Command::new(support::find_program("mosquitto_pub", &[]));
+        command.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &broker.port.to_string(),
+            "-q",
+            "1",
+            "-r",
+            "-t",
+            "portero/config",
+            "-l",
+        ]);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    let remote = || gateway.cli_json(&["status", "--json"])["configuration"]["remote"].clone();
+    publish("not a bundle\n");
+    eventually("what is none is refused", DEADLINE, || {
+        remote()["error"].as_str().is_some_and(|e| e.contains("payload"))
+    });
+    let changed = format!("{sinks}max_body_bytes = 50000\n");
+    publish(&(message(1, &changed) + "\n"));
+    eventually("it is taken", DEADLINE, || remote()["consumed"] == 1);
+    gateway.play_yard(broker.port, 20, 1, &[]);
+    eventually("it is kept", DEADLINE, || remote()["last"]["what"] == "committed");
+
+    let pid = gateway.pid();
+    let many = (2..=1001).fold(String::new(), |mut lines, revision| {
+        writeln!(lines, "{}", message(revision, &changed)).unwrap();
+        lines
+    });
+    publish(&many);
+    gateway.play_yard(broker.port, 200, 2, &[]);
+    eventually("all of them are consumed", DEADLINE * 2, || remote()["consumed"] == 1001);
+    assert_eq!((remote()["revision"].clone(), gateway.pid()), (json!(1001), pid));
+    eventually("the flow went on", DEADLINE, || vendor.stored_count() == 220);
+    assert_eq!(vendor.oracle().doubled(), Vec::<&str>::new());
+    let log = gateway.log();
+    assert_eq!(log.matches("started again, its configuration is another").count(), 1, "{log}");
+}
