@@ -43,6 +43,8 @@ mod hand_out;
 
 mod heal;
 
+mod health;
+
 mod index;
 
 mod ledger;
@@ -86,6 +88,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::Error;
+pub use health::engine;
 pub use prepared::Prepared;
 use reader::Question;
 use shared::{Call, Shared};

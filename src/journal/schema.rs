@@ -27,7 +27,7 @@ const WAL_LIMIT: u32 = 16 << 20;
 
 /// The first version whose WAL can't be corrupted by a checkpoint that meets a reset (sqlite.org/wal.html, "The
 /// WAL-Reset Bug").
-const MIN_SQLITE: i32 = 3_051_003;
+pub(super) const MIN_SQLITE: i32 = 3_051_003;
 
 /// Page cache of the writer and of a reader, KiB.
 const WRITER_CACHE_KIB: i32 = 1024;

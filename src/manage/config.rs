@@ -69,10 +69,21 @@ pub struct Config {
     pub directory: Option<deliver::directory::Config>,
     /// Secrets of which somebody has said until when they are good.
     pub expiring: Vec<Expiring>,
+    /// Where every secret stands.
+    pub secrets: Vec<Reference>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`
     pub log: LogConfig,
+}
+
+/// A secret that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its key, for example `sink[1].auth.token`.
+    pub key: String,
+    /// Where it is read from.
+    pub source: crate::secret::SecretSource,
 }
 
 /// `{ credential = "…", expires = "2027-01-31" }`

@@ -8,7 +8,7 @@
 //! That is what makes tens of thousands of acknowledgements a second possible (a request each would be a system call
 //! each), and what makes the poll safe to cancel (only a request taken from the channel could be lost).
 
-mod session;
+pub(super) mod session;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -34,7 +34,12 @@ pub enum Error {
 
 /// `GET path`.
 pub fn get(socket: &Path, path: &str) -> Result<Value, Error> {
-    ask(socket, &format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n"))
+    get_within(socket, path, TIMEOUT)
+}
+
+/// The same where each read may take so long.
+pub fn get_within(socket: &Path, path: &str, within: Duration) -> Result<Value, Error> {
+    ask(socket, &format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n"), within)
 }
 
 /// `POST path` with a JSON body.
@@ -47,17 +52,18 @@ pub fn post(socket: &Path, path: &str, body: &Value) -> Result<Value, Error> {
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         ),
+        TIMEOUT,
     )
 }
 
-fn ask(socket: &Path, request: &str) -> Result<Value, Error> {
+fn ask(socket: &Path, request: &str, within: Duration) -> Result<Value, Error> {
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Absent(socket.to_owned()),
         io::ErrorKind::PermissionDenied => Error::Forbidden(socket.to_owned()),
         _ => Error::Io(error),
     })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
