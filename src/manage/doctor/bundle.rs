@@ -52,7 +52,7 @@ pub async fn write(file: &Path, patient: &Patient, examination: &Examination) ->
         Err(problems) => &problems.file,
     };
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let configuration = match text.and_then(|text| redact::configuration(&text)) {
+    let configuration = match text.and_then(|text| redact::configuration(&text, patient.loaded.is_ok())) {
         Ok(text) => text,
         Err(error) => format!("# left out: {error}\n"),
     };

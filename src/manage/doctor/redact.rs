@@ -32,14 +32,28 @@ const OPEN: &[&str] = &[
 /// Tables in which every plain value is somebody's own word: headers, fields of logins, constants of mappings.
 const FREE: &[&str] = &["headers", "fields_of_login", "claims", "envelope"];
 
-/// A configuration's text without comments, in which every secret is a reference; the error says why there is none.
-pub(super) fn configuration(text: &str) -> Result<String, String> {
+/// A configuration's text without comments, in which every secret is a reference; the error says why there is none. Of one
+/// that is not `sound` no text is shown at all: under a key that was mistyped anything may stand.
+pub(super) fn configuration(text: &str, sound: bool) -> Result<String, String> {
     let mut table: toml::Table =
         text.parse().map_err(|_| "it is no valid TOML; portero check says where".to_owned())?;
     for (key, value) in &mut table {
-        mask(key, value, false);
+        if sound {
+            mask(key, value, false);
+        } else {
+            blank(value);
+        }
     }
     toml::to_string(&table).map_err(|error| error.to_string())
+}
+
+fn blank(value: &mut Toml) {
+    match value {
+        Toml::String(text) => *text = MASK.to_owned(),
+        Toml::Array(items) => items.iter_mut().for_each(blank),
+        Toml::Table(table) => table.iter_mut().for_each(|(_, value)| blank(value)),
+        _ => {}
+    }
 }
 
 fn mask(key: &str, value: &mut Toml, free: bool) {
@@ -137,13 +151,15 @@ auth = { type = "login", url = "/api/login", fields = { "/user" = "sesame-6", "/
 auth = { type = "basic", user = { credential = "u" }, fixed_password = "sesame-8" }
 map = { a = { constant = "sesame-9" }, b = { from = "/pin" }, site = "/site_id" }
 "#;
-        let shown = configuration(text).unwrap();
+        let shown = configuration(text, true).unwrap();
         assert!(!shown.contains("sesame"), "{shown}");
         for kept in ["broker_password", "broker.example:1883", "hooks.example", "/etc/x", "gw-1", "/site_id", "portero"]
         {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
-        assert!(configuration("a = ").is_err());
+        let blank = configuration(text, false).unwrap();
+        assert!(!blank.contains("portero") && blank.contains("password"), "{blank}");
+        assert!(configuration("a = ", true).is_err());
     }
 
     #[test]
