@@ -230,6 +230,10 @@ impl Journal {
         self.0.shared.asked.load(Ordering::Acquire)
     }
 
+    fn max_bytes(&self) -> u64 {
+        self.0.config.max_bytes
+    }
+
     async fn send(&self, command: Command) -> Result<(), Error> {
         let writer = self.0.writer.as_ref().ok_or(Error::Closed)?;
         writer.send(command).await.map_err(|_| Error::Closed)
