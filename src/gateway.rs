@@ -7,6 +7,8 @@
 //!
 //! Must not: decide what a part does, or let the end of one part end another, the journal's excepted.
 
+mod apply;
+
 mod beat;
 
 mod credentials;
@@ -15,14 +17,19 @@ mod house;
 
 mod page;
 
+mod plan;
+
 mod start;
 
 mod supervise;
 
-use std::sync::Arc;
+mod team;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,10 +39,14 @@ use crate::deliver::directory::Directory;
 use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::{Config, Loaded, Problems};
-use crate::manage::file::{ConfigFile, Read};
+use crate::manage::file::ConfigFile;
+use crate::manage::running::Running;
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
 use crate::terminal::{self, Board};
+use apply::{Order, Orders};
+use plan::{Prints, Side};
+use team::Team;
 
 /// Time kept back at the end of a shutdown for closing the journal.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -76,19 +87,32 @@ pub enum Ended {
 
 /// What everybody shares.
 pub(crate) struct Parts {
-    config: Config,
     clock: Clock,
     journal: Journal,
-    directory: Directory,
+    journal_id: String,
+    /// How it is, and the configuration that runs.
     gateway: Gateway,
+    /// Sinks that the running configuration no longer has, and that may come back with the one before.
+    leaving: Mutex<Vec<String>>,
     /// Stops the links, the control socket and the housekeeping.
     inflow: CancellationToken,
     /// Stops the relays.
     outflow: CancellationToken,
 }
 
-/// Runs the gateway until a signal says stop. `reread` reads and checks the configuration file once more (SIGHUP).
-pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
+/// What a gateway starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its configuration.
+    pub config: Config,
+    /// Sinks that it no longer has, and that may come back with the one before.
+    pub leaving: Vec<String>,
+}
+
+/// Runs the gateway until a signal says stop. `reread` reads and checks the configuration file once more (SIGHUP, or
+/// `portero config reload`).
+pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
+    let Start { config, leaving } = start;
     // First of all: a signal that comes during the start must not kill a process with an open journal.
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
@@ -96,27 +120,26 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     // Before the journal, whose recovery may take minutes in which somebody edits the file.
     let file = ConfigFile::new(config.file.clone(), clock.now().wall);
     let journal = Journal::open(&config.journal, clock.clone())?;
-    let people = if config.directory.is_some() { Some(Directory::load(&journal).await?) } else { None };
+    let directory = if config.directory.is_some() { Directory::load(&journal).await? } else { Directory::default() };
     let gateway = Gateway {
-        directory: people.clone(),
+        directory,
         identity: Arc::new(config.identity.clone()),
         started: clock.now(),
         clock: clock.clone(),
         links: Board::default(),
         relays: StatusBoard::default(),
+        running: Running::new(config),
         file,
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
-    let directory = people.unwrap_or_default();
-    let parts = Arc::new(Parts { config, clock, journal, directory, gateway, inflow, outflow });
-    let mut relays = JoinSet::new();
-    let mut links = JoinSet::new();
+    let journal_id = journal.id().await?;
+    let leaving = Mutex::new(leaving);
+    let parts = Arc::new(Parts { clock, journal, journal_id, gateway, leaving, inflow, outflow });
+    let prints = Prints::new();
+    let (orders, mut ordered) = Orders::new();
     let mut keepers = JoinSet::new();
-    start::relays(&parts, &mut relays).await?;
-    open_control(&parts, &mut keepers).await;
-    page::open(&parts, &mut keepers);
-    start::links(&parts, &mut links);
-    beat::hearts(&parts, &mut keepers);
+    let mut team = first_team(&parts, &prints).await?;
+    open_control(&parts, orders, &mut keepers).await;
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
     let shared = Arc::clone(&parts);
@@ -124,25 +147,40 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
         let shared = Arc::clone(&shared);
         async move { Some(credentials::watch(shared)) }
     }));
-    start::directory(&parts, &mut keepers)?;
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
-    tracing::info!(count = parts.config.terminals.len(), "gateway started");
+    tracing::info!(count = parts.gateway.running.get().terminals.len(), "gateway started");
     service::ready();
 
     let reason = loop {
-        tokio::select! {
+        let order = tokio::select! {
             signal = signals.next() => break Ok(signal),
-            _ = hangup.recv() => judge(&parts, reread()),
+            // Nobody waits for the answer to a signal.
+            _ = hangup.recv() => Order::Reload(oneshot::channel().0),
+            Some(order) = ordered.recv() => order,
             () = parts.journal.ended() => break Err(Error::JournalLost),
+        };
+        let mut done = std::pin::pin!(apply::obey(&parts, &mut team, &prints, order, &reread));
+        let asked = tokio::select! {
+            () = &mut done => None,
+            // What is being ended and started ends at once, and with it the change.
+            signal = signals.next() => {
+                parts.inflow.cancel();
+                parts.outflow.cancel();
+                done.await;
+                Some(signal)
+            }
+        };
+        if let Some(signal) = asked {
+            break Ok(signal);
         }
     };
-    let seconds = parts.config.manage.shutdown_seconds;
+    let seconds = parts.gateway.running.get().manage.shutdown_seconds;
     service::stopping(Duration::from_secs(seconds) + CLOSING);
     match &reason {
         Ok(signal) => tracing::info!(reason = signal, "gateway stops"),
         Err(error) => tracing::error!(%error, "gateway stops"),
     }
-    let stop = stop(&parts, links, relays, keepers, Duration::from_secs(seconds));
+    let stop = stop(&parts, team, keepers, Duration::from_secs(seconds));
     tokio::select! {
         () = stop => reason.map(|_| Ended::Stopped),
         _ = signals.next() => {
@@ -152,34 +190,33 @@ pub async fn run(config: Config, reread: impl Fn() -> Result<Loaded, Problems>) 
     }
 }
 
-/// Says what a restart would make of the configuration file as it is now. The running configuration stays either way
-/// (I6): only a start takes another one.
-fn judge(parts: &Parts, read: Result<Loaded, Problems>) {
-    let note = |read| parts.gateway.file.note(read, parts.clock.now().wall);
-    match read {
-        Ok(loaded) if loaded.config == parts.config => {
-            note(Read::Running);
-            tracing::info!("configuration file says what is running");
-        }
-        Ok(_) => {
-            note(Read::Differs);
-            tracing::info!("configuration file is sound and differs; restart the gateway to use it");
-        }
-        Err(problems) => {
-            note(Read::Refused(problems.errors.iter().map(ToString::to_string).collect()));
-            for problem in &problems.errors {
-                tracing::error!(reason = %problem, "configuration file is refused, the running configuration stays");
-            }
-        }
+/// Everything that the configuration names, started: sinks and their relays, then the links.
+async fn first_team(parts: &Arc<Parts>, prints: &Prints) -> Result<Team, Error> {
+    let config = parts.gateway.running.get();
+    let plan = plan::parts(&config, prints);
+    start::check(parts, &plan)?;
+    let mut team = Team::default();
+    let (relays, others): (Vec<_>, Vec<_>) = plan.into_iter().partition(|(key, _)| key.side() == Side::Out);
+    for (key, spec) in relays {
+        team.start(parts, key, spec);
     }
+    // Before anything comes in: a sink that starts now must have its place, and one that is configured never looks removed.
+    for sink in &config.sinks {
+        parts.journal.sink(&sink.name, sink.start).await?;
+    }
+    apply::retain(parts).await?;
+    for (key, spec) in others {
+        team.start(parts, key, spec);
+    }
+    Ok(team)
 }
 
-async fn open_control(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
-    let socket = &parts.config.manage.socket;
-    match control::bind(socket).await {
+async fn open_control(parts: &Arc<Parts>, orders: Orders, keepers: &mut JoinSet<()>) {
+    let config = parts.gateway.running.get();
+    match control::bind(&config.manage.socket).await {
         Ok(listener) => {
             let (gateway, journal) = (parts.gateway.clone(), parts.journal.clone());
-            keepers.spawn(control::serve(listener, gateway, journal, parts.inflow.clone()));
+            keepers.spawn(control::serve(listener, gateway, journal, orders, parts.inflow.clone()));
         }
         // A gateway that can't be asked still does its work.
         Err(error) => tracing::warn!(%error, "no control socket"),
@@ -188,25 +225,14 @@ async fn open_control(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
 
 /// The order of the end. Whatever isn't done in its share of the time is dropped: everything that was confirmed is on
 /// disk already, and everything that wasn't comes again.
-async fn stop(
-    parts: &Parts,
-    mut links: JoinSet<()>,
-    mut relays: JoinSet<()>,
-    mut keepers: JoinSet<()>,
-    within: Duration,
-) {
+async fn stop(parts: &Parts, mut team: Team, mut keepers: JoinSet<()>, within: Duration) {
     let begin = Instant::now();
     parts.inflow.cancel();
-    if timeout_at(begin + within / 3, drained(&mut links)).await.is_err() {
-        tracing::warn!(count = links.len(), "links did not stop in time");
-        links.shutdown().await;
-    }
+    team.stop_side(Side::In, within / 3).await;
     parts.outflow.cancel();
-    if timeout_at(begin + within, drained(&mut relays)).await.is_err() {
-        tracing::warn!(count = relays.len(), "relays did not stop in time");
-        relays.shutdown().await;
-    }
+    team.stop_side(Side::Out, (begin + within).saturating_duration_since(Instant::now())).await;
     keepers.shutdown().await;
+    drop(team);
     match timeout_at(Instant::now() + CLOSING.max(within), parts.journal.close()).await {
         Ok(Ok(()) | Err(journal::Error::Closed)) => tracing::info!("gateway stopped"),
         Ok(Err(error)) => tracing::error!(%error, "journal not closed in order; it recovers at the next start"),
@@ -214,31 +240,28 @@ async fn stop(
     }
 }
 
-async fn drained(tasks: &mut JoinSet<()>) {
-    while tasks.join_next().await.is_some() {}
-}
-
 impl Parts {
-    fn terminal_context(&self) -> terminal::Context {
+    fn terminal_context(&self, shutdown: CancellationToken) -> terminal::Context {
         terminal::Context {
             identity: Arc::clone(&self.gateway.identity),
             journal: self.journal.clone(),
             clock: self.clock.clone(),
-            shutdown: self.inflow.clone(),
+            shutdown,
             board: self.gateway.links.clone(),
         }
     }
 
-    fn relay_context(&self) -> relay::Context {
+    fn relay_context(&self, shutdown: CancellationToken) -> relay::Context {
+        let seconds = self.gateway.running.get().manage.shutdown_seconds;
         relay::Context {
             journal: self.journal.clone(),
             clock: self.clock.clone(),
-            shutdown: self.outflow.clone(),
+            shutdown,
             // Half of the time: the links had a third, and the verdict must still be settled.
-            grace: Duration::from_secs(self.config.manage.shutdown_seconds) / 2,
+            grace: Duration::from_secs(seconds) / 2,
             board: self.gateway.relays.clone(),
             pace: relay::Pace::default(),
-            directory: self.directory.clone(),
+            directory: self.gateway.directory.clone(),
         }
     }
 }

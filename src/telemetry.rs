@@ -4,9 +4,12 @@
 //! through; what may stand in a line is decided where the line is written.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The words that are a filter by themselves.
@@ -14,6 +17,9 @@ pub const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Overrides the configured filter.
 pub const VARIABLE: &str = "PORTERO_LOG";
+
+/// The filter of this process, once it logs.
+static HANDLE: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Whether a text is a filter: a level, or directives such as `info,portero=debug`.
 pub fn is_filter(text: &str) -> bool {
@@ -33,8 +39,11 @@ pub fn start(filter: &str, json: bool) {
     let Ok(filter) = filter.parse::<Targets>() else { return };
     let stamped = std::env::var_os("JOURNAL_STREAM").is_none();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let start = tracing_subscriber::registry().with(filter);
+    // A second start changes nothing, the filter neither.
+    let _ = HANDLE.set(handle);
     // `try_init` fails only where a subscriber is set already: a test, or a second call.
     let _ = match (json, stamped) {
         (true, true) => start.with(lines().json()).try_init(),
@@ -42,6 +51,14 @@ pub fn start(filter: &str, json: bool) {
         (false, true) => start.with(lines()).try_init(),
         (false, false) => start.with(lines().without_time()).try_init(),
     };
+}
+
+/// Changes the filter of a process that logs, unless `$PORTERO_LOG` is set. `filter` as for [`start`].
+pub fn refilter(filter: &str) {
+    let overridden = std::env::var(VARIABLE).is_ok_and(|text| is_filter(&text));
+    let (Some(handle), Ok(filter), false) = (HANDLE.get(), filter.parse::<Targets>(), overridden) else { return };
+    // Fails only where the subscriber is gone.
+    let _ = handle.reload(filter);
 }
 
 #[cfg(test)]

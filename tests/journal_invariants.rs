@@ -275,6 +275,54 @@ async fn i4_a_removed_sink_lets_go_and_what_it_missed_is_counted_as_dropped() {
 }
 
 #[tokio::test]
+async fn i4_a_sink_that_is_given_up_says_who_gave_it_up_and_what_it_had_not_got() {
+    let bench = Bench::new();
+    let journal = bench.open();
+    let source = journal.source(source()).await.unwrap();
+    let sink = journal.sink("old", Start::All).await.unwrap();
+    journal.append(entries(source, 1..=10)).await.unwrap();
+    let verdicts = vec![
+        (Seq(1), Settlement::Delivered),
+        (Seq(2), quarantine("bad")),
+        (Seq(3), quarantine("worse")),
+        (Seq(6), Settlement::Delivered),
+    ];
+    journal.settle(sink.id, verdicts, When::Now).await.unwrap();
+    assert_eq!(journal.release("old".into(), Some(vec![Seq(3)])).await.unwrap(), 1);
+    let waits = journal.stats().await.unwrap().sinks[0].clone();
+    assert_eq!((waits.delivered, waits.quarantined, waits.pending), (2, 1, 7));
+
+    let dropped = journal.abandon_sink("old".into(), "another vendor".into(), "bundle 12".into()).await.unwrap();
+    assert_eq!(dropped, 7);
+    assert!(journal.stats().await.unwrap().sinks.is_empty());
+    journal.close().await.unwrap();
+
+    // All of it is on disk, and shown if the sink ever comes back.
+    let journal = bench.open();
+    let back = journal.sink("old", Start::All).await.unwrap();
+    assert_eq!((back.position, back.flight.is_none()), (Seq(10), true));
+    let after = journal.stats().await.unwrap().sinks[0].clone();
+    assert!(after.balances(), "{after:?}");
+    assert_eq!((after.delivered, after.quarantined, after.dropped, after.pending), (2, 1, 7, 0));
+    let rows = journal.query(Query { limit: 10, ..Query::default() }).await.unwrap();
+    assert_eq!(rows.len(), 10);
+    for row in rows {
+        let fates = journal.trace(row.event.id).await.unwrap().unwrap().fates;
+        let fate = &fates[0].1;
+        match row.seq.0 {
+            2 => assert!(matches!(fate, Fate::Quarantined { .. }), "{fate:?}"),
+            1 | 6 => assert!(matches!(fate, Fate::Settled { delivery: Some(_), .. }), "{fate:?}"),
+            _ => assert!(
+                matches!(fate, Fate::Dropped { why, who, .. } if why == "another vendor" && who == "bundle 12"),
+                "{} {fate:?}",
+                row.seq.0
+            ),
+        }
+    }
+    journal.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn i10_notes_are_bounded_and_their_counts_stay_exact() {
     let bench = Bench::new();
     let journal = bench.open();

@@ -152,6 +152,25 @@ fn one_that_hangs_is_ended_by_the_watchdog_and_started_again() {
 }
 
 #[test]
+fn systemctl_reload_waits_for_the_answer_and_a_bad_file_stops_nothing() {
+    let Some(mut guest) = site("") else { return };
+    guest.boot();
+    let before = guest.until("ActiveState", |state| state == "active")["MainPID"].clone();
+    guest.configure(&SITE.replace("name = \"gate\"", "name = \"north-gate\""));
+    guest.sh("systemctl reload portero");
+    let links = guest.sh("portero status --json");
+    assert!(links.contains("north-gate") && !links.contains("\"gate\""), "{links}");
+
+    guest.configure(&SITE.replace("rdm6300", "rdm6301"));
+    let refused = guest.try_sh("systemctl reload portero").unwrap_err();
+    assert!(refused.contains("portero"), "{refused}");
+    let log = guest.sh("journalctl --unit=portero --no-pager");
+    assert!(log.contains("the running configuration stays") && log.contains("rdm6301"), "{log}");
+    let shown = guest.show("portero");
+    assert_eq!((&*shown["ActiveState"], &shown["MainPID"]), ("active", &before));
+}
+
+#[test]
 fn a_bad_configuration_ends_it_with_78_and_is_not_tried_again() {
     let Some(mut guest) = Guest::prepare() else { return };
     // A credential that no LoadCredential= gives it.

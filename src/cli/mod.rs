@@ -14,6 +14,8 @@ pub mod central;
 
 pub mod check;
 
+pub mod config;
+
 pub mod configured;
 
 pub mod decode;
@@ -68,7 +70,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Gateway", &["run", "check", "status", "doctor"]),
+    ("Gateway", &["run", "check", "config", "status", "doctor"]),
     ("Events", &["events", "trace", "quarantine", "journal"]),
     ("Centre", &["central", "fleet", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
@@ -80,6 +82,8 @@ enum Command {
     Run(run::Args),
     /// Check the configuration and say everything that is wrong with it
     Check(check::Args),
+    /// Have the running gateway take over its configuration file
+    Config(config::Args),
     /// Show how the gateway, its links and its sinks are
     Status(status::Args),
     /// Look at everything that the gateway needs, and say what to mend
@@ -126,6 +130,7 @@ pub fn main() -> Exit {
     let result = match &command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Events(args) => events::run(args),

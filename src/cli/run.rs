@@ -3,7 +3,7 @@
 //! Must not: start anything itself; `gateway` does.
 
 use super::{ConfigFile, Exit, Failure};
-use crate::gateway::{self, Ended};
+use crate::gateway::{self, Ended, Start};
 use crate::manage::config::{Loaded, LogFormat, Secrets};
 
 /// Worker threads of the runtime: the journal's writer has a thread of its own beside them.
@@ -15,8 +15,8 @@ const BLOCKING: usize = 8;
 /// What is left when the gateway has stopped may take so long.
 const LEFTOVERS: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP checks the configuration file again
-/// and logs the result; the running configuration stays.
+/// Run the gateway until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP takes over the configuration file,
+/// as `portero config reload` does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(gateway::run(config, || args.file.load(Secrets::Need)));
+    let ended = runtime.block_on(gateway::run(Start { config, leaving: Vec::new() }, || args.file.load(Secrets::Need)));
     match ended {
         // At once means at once: nothing is waited for.
         Ok(Ended::Forced) => runtime.shutdown_background(),

@@ -140,8 +140,20 @@ impl Directory {
     /// What the journal has kept.
     pub async fn load(journal: &Journal) -> Result<Self, crate::journal::Error> {
         let directory = Self::default();
-        directory.replace(&journal.people().await?).await;
+        directory.recall(journal).await?;
         Ok(directory)
+    }
+
+    /// Takes over what the journal has kept.
+    pub async fn recall(&self, journal: &Journal) -> Result<(), crate::journal::Error> {
+        self.replace(&journal.people().await?).await;
+        Ok(())
+    }
+
+    /// Forgets everybody: there is no directory any more. What the journal has kept stays there.
+    pub async fn clear(&self) {
+        self.replace(&[]).await;
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::default();
     }
 
     fn known(&self) -> Arc<Known> {

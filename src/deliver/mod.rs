@@ -345,6 +345,11 @@ impl StatusBoard {
         change(status);
     }
 
+    /// Forgets every relay of which `keep` says no.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| keep(name));
+    }
+
     /// Everything, by name.
     pub fn read(&self) -> Vec<RelayStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

@@ -2,41 +2,33 @@
 //!
 //! Must not: name people, cards or secrets, or wait for a network (the heart does).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::start::Running;
 use super::{Parts, supervise};
-use crate::deliver::{Kind, heartbeat};
+use crate::deliver::{heartbeat, postgres};
 
-/// Starts one heart per database: two that beat at once would tell it of the journal in the wrong order.
-pub(super) fn hearts(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
-    let mut told = HashSet::new();
-    for config in &parts.config.sinks {
-        let Kind::Postgres(postgres) = &config.kind else { continue };
-        if !told.insert(&postgres.url) {
-            continue;
+/// The signs of life at one database, in the name of a sink.
+pub(super) fn part(parts: &Arc<Parts>, name: String, postgres: postgres::Config, stop: CancellationToken) -> Running {
+    let shared = Arc::clone(parts);
+    let span = tracing::info_span!("heartbeat", sink = name);
+    let kept = supervise::keep(stop.clone(), move || {
+        let (shared, name, stop) = (Arc::clone(&shared), name.clone(), stop.clone());
+        // The sink of the same settings was made before us.
+        let heart = heartbeat::Heart::new(&postgres, shared.clock.clone());
+        async move {
+            let compose = move || {
+                let (shared, name) = (Arc::clone(&shared), name.clone());
+                async move { compose(&shared, &name).await }
+            };
+            Some(heartbeat::run(heart.ok()?, heartbeat::EVERY, stop, compose))
         }
-        let (shared, name, postgres) = (Arc::clone(parts), config.name.clone(), postgres.clone());
-        let span = tracing::info_span!("heartbeat", sink = name);
-        let kept = supervise::keep(parts.inflow.clone(), move || {
-            let (shared, name) = (Arc::clone(&shared), name.clone());
-            // The sink of the same settings was made before us.
-            let heart = heartbeat::Heart::new(&postgres, shared.clock.clone());
-            async move {
-                let stop = shared.inflow.clone();
-                let compose = move || {
-                    let (shared, name) = (Arc::clone(&shared), name.clone());
-                    async move { compose(&shared, &name).await }
-                };
-                Some(heartbeat::run(heart.ok()?, heartbeat::EVERY, stop, compose))
-            }
-        });
-        keepers.spawn(kept.instrument(span));
-    }
+    });
+    Box::pin(kept.instrument(span))
 }
 
 /// `None` where the journal does not answer: then there is worse to hear of than a missing sign of life.

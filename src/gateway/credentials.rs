@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Parts;
 use crate::deliver::expiry::{self, Expiry, Nearness};
 use crate::event::UtcMicros;
+use crate::manage::config::Config;
 
 /// How often secrets are looked at; a renewed one is seen that soon. While the clock is not right, `SOON`.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -42,21 +43,22 @@ pub(super) async fn watch(parts: Arc<Parts>) {
             }
             _ => wait = EVERY,
         }
-        for sink in &parts.config.sinks {
+        let config = parts.gateway.running.get();
+        for sink in &config.sinks {
             let told = relays.iter().find(|relay| relay.name == sink.name).and_then(|relay| relay.refresh_token_until);
             let told = told.map(|at| Expiry { what: "the refresh token".to_owned(), at });
-            let declared = declared(&parts, |expiring| expiring == Some(&sink.name));
+            let declared = declared(&config, |expiring| expiring == Some(&sink.name));
             let first = first(expiry::of_sink(&sink.kind).into_iter().chain(declared).chain(told));
             say(&mut said, &sink.name, first.as_ref(), now.wall);
             parts.gateway.relays.update(&sink.name, |status| status.expiry = first);
         }
         // What belongs to no sink: brokers, and the directory.
-        let mut others: Vec<Expiry> = declared(&parts, |sink| sink.is_none()).collect();
-        if let Some(directory) = &parts.config.directory {
+        let mut others: Vec<Expiry> = declared(&config, |sink| sink.is_none()).collect();
+        if let Some(directory) = &config.directory {
             let own = others.extract_if(.., |expiry| expiry.what.starts_with("directory."));
             let first = first(own.chain(expiry::of_source(&directory.source)).collect::<Vec<_>>().into_iter());
             say(&mut said, "[directory]", first.as_ref(), now.wall);
-            parts.directory.expires(first);
+            parts.gateway.directory.expires(first);
         }
         for expiry in &others {
             say(&mut said, &expiry.what, Some(expiry), now.wall);
@@ -65,8 +67,8 @@ pub(super) async fn watch(parts: Arc<Parts>) {
 }
 
 /// What people have said of secrets.
-fn declared(parts: &Parts, of: impl Fn(Option<&String>) -> bool) -> impl Iterator<Item = Expiry> {
-    let expiring = parts.config.expiring.iter().filter(move |expiring| of(expiring.sink.as_ref()));
+fn declared(config: &Config, of: impl Fn(Option<&String>) -> bool) -> impl Iterator<Item = Expiry> {
+    let expiring = config.expiring.iter().filter(move |expiring| of(expiring.sink.as_ref()));
     expiring.filter_map(|expiring| Some(Expiry { what: expiring.key.clone(), at: end_of(expiring.last_day)? }))
 }
 

@@ -114,10 +114,11 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
 
 /// Says how it is, if that is something else than what was `said`.
 fn tell(parts: &Parts, said: &mut String) {
-    let line = if parts.config.terminals.is_empty() {
+    let config = parts.gateway.running.get();
+    let line = if config.terminals.is_empty() {
         // A fresh install runs and waits for its configuration.
-        let file = parts.config.file.display();
-        format!("no terminal is configured: edit {file}, run `portero check`, restart")
+        let file = config.file.display();
+        format!("no terminal is configured: edit {file}, run `portero check`, reload")
     } else {
         parts.gateway.line()
     };

@@ -4,24 +4,26 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::start::Running;
 use super::{Parts, supervise};
+use crate::manage::config::PageConfig;
 use crate::manage::page::{self, Page};
 
-/// Starts it.
-pub(super) fn open(parts: &Arc<Parts>, keepers: &mut JoinSet<()>) {
-    let Some(config) = parts.config.manage.page.clone() else { return };
+/// The page, served until `stop`.
+pub(super) fn part(parts: &Arc<Parts>, config: PageConfig, stop: CancellationToken) -> Running {
     let shared = Arc::clone(parts);
-    let kept = supervise::keep(parts.inflow.clone(), move || {
-        let (shared, config) = (Arc::clone(&shared), config.clone());
+    let kept = supervise::keep(stop.clone(), move || {
+        let (shared, config, stop) = (Arc::clone(&shared), config.clone(), stop.clone());
         async move {
             let opened = page::open(&config).await;
             let opened = opened.inspect_err(|error| tracing::error!(%error, "status page failed"));
-            let page = Page::new(shared.gateway.clone(), shared.journal.clone(), shared.config.journal.max_bytes);
-            Some(page::serve(opened.ok()?, page, shared.inflow.clone()))
+            let max_bytes = shared.gateway.running.get().journal.max_bytes;
+            let page = Page::new(shared.gateway.clone(), shared.journal.clone(), max_bytes);
+            Some(page::serve(opened.ok()?, page, stop))
         }
     });
-    keepers.spawn(kept.instrument(tracing::info_span!("page")));
+    Box::pin(kept.instrument(tracing::info_span!("page")))
 }

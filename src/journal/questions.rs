@@ -91,6 +91,12 @@ impl Journal {
         self.write(move |tx| abandon::drop_quarantined(tx, &sink, &seqs, &why, &who)).await
     }
 
+    /// Gives a sink up, with the reason and the name of who says so: what waits for it is dropped, and it counts as removed.
+    /// Nobody may serve it meanwhile. Answers how many were dropped.
+    pub async fn abandon_sink(&self, sink: String, why: String, who: String) -> Result<u64, Error> {
+        self.write(move |tx| abandon::abandon_sink(tx, &sink, &why, &who)).await
+    }
+
     /// Says under which revision of mapping and answer rules a sink is served from now on. Answers `None` if something was
     /// delivered under it before, else how many events it has refused for reasons that are not among `excused`.
     pub async fn serve(

@@ -126,6 +126,12 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX exception_held ON exception(sink, seq) WHERE state = 1;
     CREATE INDEX exception_quarantined ON exception(sink, seq) WHERE state = 2;
     ",
+    // 3: everything above after_seq, up to last_seq, that a sink had not got when a person gave the sink up.
+    "
+    CREATE TABLE abandoned(
+        n INTEGER PRIMARY KEY, sink INTEGER NOT NULL, after_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+        count INTEGER NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+    ",
 ];
 
 /// Settings that a benchmark may change; everybody else uses the default.

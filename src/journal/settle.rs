@@ -451,6 +451,23 @@ pub(super) fn give_up(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error>
     Ok(())
 }
 
+/// Everything that a sink has not got is settled as dropped, `dropped` in all, and the sink counts as removed.
+pub(super) fn leave(tx: &mut Tx<'_>, at: usize, dropped: u64) -> Result<(), Error> {
+    let head = tx.state.head;
+    let sink = &mut tx.state.sinks[at];
+    let gone = tx
+        .conn
+        .prepare_cached("DELETE FROM exception WHERE sink = ?1 AND state <> ?2")?
+        .execute(params![sink.id, QUARANTINED])?;
+    tx.conn.prepare_cached("DELETE FROM flight WHERE sink = ?1")?.execute([sink.id])?;
+    tx.conn.prepare_cached("DELETE FROM correction WHERE sink = ?1")?.execute([sink.id])?;
+    tx.conn.execute("UPDATE sink SET removed_at = ?2 WHERE id = ?1", params![sink.id, tx.now.wall.0])?;
+    (sink.position, sink.flight, sink.removed, sink.dirty) = (head, None, true, true);
+    sink.exceptions -= gone as u64;
+    sink.dropped += dropped;
+    Ok(())
+}
+
 /// The place of the sink of this name among the sinks.
 pub(super) fn named(tx: &Tx<'_>, name: &str) -> Result<usize, Error> {
     let at = tx.state.sinks.iter().position(|sink| sink.name == name);

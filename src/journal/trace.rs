@@ -5,6 +5,7 @@
 
 use rusqlite::params;
 
+use super::abandon;
 use super::body;
 use super::edit;
 use super::error::Error;
@@ -99,6 +100,11 @@ fn fates(view: &View, seq: u64) -> Result<Vec<(String, Fate)>, Error> {
         let dropped: Option<String> = row.get(9)?;
         let settled = |row: &rusqlite::Row<'_>| -> Result<Fate, Error> {
             let delivery = runs::of(conn, row.get(13)?, seq)?;
+            if delivery.is_none()
+                && let Some((why, who, at)) = abandon::with_its_sink(conn, row.get(13)?, seq)?
+            {
+                return Ok(Fate::Dropped { why, who, at, reason: String::new() });
+            }
             Ok(Fate::Settled { delivery, correction_pending: row.get(8)? })
         };
         let fate = match state {

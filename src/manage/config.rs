@@ -69,21 +69,12 @@ pub struct Config {
     pub directory: Option<deliver::directory::Config>,
     /// Secrets of which somebody has said until when they are good.
     pub expiring: Vec<Expiring>,
-    /// Where every secret stands.
-    pub secrets: Vec<Reference>,
+    /// Every secret that is named: its key, for example `sink[1].auth.token`, and where it stands.
+    pub secrets: Vec<(String, crate::secret::SecretSource)>,
     /// `[manage]`
     pub manage: ManageConfig,
     /// `[log]`
     pub log: LogConfig,
-}
-
-/// A secret that the configuration names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// Its key, for example `sink[1].auth.token`.
-    pub key: String,
-    /// Where it is read from.
-    pub source: crate::secret::SecretSource,
 }
 
 /// `{ credential = "…", expires = "2027-01-31" }`

@@ -3,7 +3,8 @@
 //! `GET /status` answers the object of [`super::status`]; `POST /quarantine/replay` takes `{"sink": NAME, "seqs": [N, …]}`
 //! (all of the sink's without `seqs`) and answers `{"released": N}`; `POST /quarantine/drop` takes `{"sink": NAME, "seqs":
 //! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`; `POST /quarantine/edit` takes the same and `"fields":
-//! {TARGET: VALUE}` and answers `{"edited": N}`. Errors are `{"error": TEXT}` with a fitting status.
+//! {TARGET: VALUE}` and answers `{"edited": N}`; `POST /config/reload` reads the configuration file again, runs what it says
+//! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused. Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
 //! anything without bound.
@@ -24,6 +25,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::bounded::Bounded;
+use super::reload::{Report, Reports};
 use super::status::Gateway;
 use crate::journal::{self, Journal, Seq};
 
@@ -69,7 +71,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Answers until the gateway stops, then removes the socket file.
-pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: UnixListener,
+    gateway: Gateway,
+    journal: Journal,
+    reports: impl Reports,
+    shutdown: CancellationToken,
+) {
     // Also where this future is dropped before it has seen the end.
     let _file = listener.local_addr().ok().and_then(|a| a.as_pathname().map(|path| SocketFile(path.to_owned())));
     let router = Router::new()
@@ -78,7 +86,8 @@ pub async fn serve(listener: UnixListener, gateway: Gateway, journal: Journal, s
         .route("/quarantine/drop", post(give_up))
         .route("/quarantine/edit", post(edit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state((gateway, journal));
+        .with_state((gateway, journal))
+        .merge(Router::new().route("/config/reload", post(move || reload(reports.clone()))));
     let served = axum::serve(Bounded::new(listener, CONNECTIONS), router).into_future();
     // Requests that are under way are dropped with the server: every one of them may be asked again.
     tokio::select! {
@@ -106,6 +115,25 @@ async fn status(State((gateway, journal)): State<(Gateway, Journal)>) -> Respons
         Ok(stats) => Json(gateway.status(&stats)).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+async fn reload(reports: impl Reports) -> Response {
+    match reports.reload().await {
+        Some(report) => {
+            let status = if report.problems.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+            (status, Json(told(&report))).into_response()
+        }
+        None => refusal(StatusCode::SERVICE_UNAVAILABLE, "the gateway is about to stop"),
+    }
+}
+
+fn told(report: &Report) -> Value {
+    let mut object = json!(report);
+    object["outcome"] = report.outcome().into();
+    if !report.problems.is_empty() {
+        object["error"] = report.problems.join("; ").into();
+    }
+    object
 }
 
 async fn replay(State((_, journal)): State<(Gateway, Journal)>, Json(request): Json<Value>) -> Response {

@@ -18,8 +18,8 @@ const PROBLEMS: usize = 10;
 pub enum Read {
     /// It says what is running.
     Running,
-    /// It is sound and says something else: a restart would use it.
-    Differs,
+    /// It runs, but for what is taken at a start only: the tables of that.
+    Differs(Vec<String>),
     /// It can't be used; what is wrong, in the words of `portero check`.
     Refused(Vec<String>),
 }
@@ -55,20 +55,23 @@ impl ConfigFile {
         (seen.stamp, seen.at, seen.read) = (stamp(&seen.path), at, read);
     }
 
-    /// `{file, state, read}` and, where it is refused, `problems`. The states are `running`, `differs`, `refused`, and
+    /// `{file, state, read}` and, where it is refused, `problems`, where it differs, `needs_restart`. The states are `running`, `differs`, `refused`, and
     /// `changed`: touched since it was last read.
     pub fn status(&self) -> Value {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &seen.read {
             _ if stamp(&seen.path) != seen.stamp => "changed",
             Read::Running => "running",
-            Read::Differs => "differs",
+            Read::Differs(_) => "differs",
             Read::Refused(_) => "refused",
         };
         let mut object =
             json!({ "file": seen.path.display().to_string(), "state": state, "read": rfc3339(seen.at).as_str() });
         if let (Read::Refused(problems), "refused") = (&seen.read, state) {
             object["problems"] = problems.iter().take(PROBLEMS).map(String::as_str).collect();
+        }
+        if let (Read::Differs(tables), "differs") = (&seen.read, state) {
+            object["needs_restart"] = tables.as_slice().into();
         }
         object
     }
@@ -92,7 +95,7 @@ mod tests {
         assert_eq!((state().as_str(), &file.status()["problems"]), ("refused", &json!(["line 3"])));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(state(), "changed");
-        file.note(Read::Differs, UtcMicros(2));
+        file.note(Read::Differs(vec!["[journal]".to_owned()]), UtcMicros(2));
         assert_eq!(state(), "differs");
     }
 }

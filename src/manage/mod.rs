@@ -14,6 +14,10 @@ pub mod file;
 
 pub mod page;
 
+pub mod reload;
+
+pub mod running;
+
 pub mod service;
 
 pub mod status;

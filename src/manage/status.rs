@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::file::ConfigFile;
+use super::running::Running;
 use crate::clock::Clock;
 use crate::deliver::directory::Directory;
 use crate::deliver::expiry::Expiry;
@@ -26,8 +27,10 @@ pub struct Gateway {
     pub links: Board,
     /// How its relays are.
     pub relays: StatusBoard,
-    /// Its worker directory, if it has one.
-    pub directory: Option<Directory>,
+    /// Its worker directory; empty where none is configured.
+    pub directory: Directory,
+    /// The configuration that runs.
+    pub running: Running,
     /// Its configuration file.
     pub file: ConfigFile,
 }
@@ -54,8 +57,8 @@ impl Gateway {
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
         object["configuration"] = self.file.status();
-        if let Some(directory) = &self.directory {
-            object["directory"] = people(directory, now.wall);
+        if self.running.get().directory.is_some() {
+            object["directory"] = people(&self.directory, now.wall);
         }
         object
     }

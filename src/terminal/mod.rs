@@ -337,6 +337,12 @@ impl Board {
         change(status);
     }
 
+    /// Forgets every link of which `keep` says no to its name and protocol.
+    pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
+        let mut board = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        board.retain(|name, status| keep(name, &status.protocol));
+    }
+
     /// Everything, by name.
     pub fn read(&self) -> Vec<LinkStatus> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().cloned().collect()

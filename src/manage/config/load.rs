@@ -12,7 +12,7 @@ use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::terminals::{self, Terminal};
 use super::tree::{self, Lines, Place};
-use super::{Config, Expiring, ManageConfig, Reference, brokers, directory, environment, plain, presets, topics};
+use super::{Config, Expiring, ManageConfig, brokers, directory, environment, plain, presets, topics};
 use crate::terminal::{BrokerConfig, Endpoint};
 
 /// Largest configuration file, bytes.
@@ -186,12 +186,10 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
         Expiring { sink, key, last_day: day }
     });
     let expiring = expiring.collect();
-    let reference =
-        |(source, problem): &(_, Problem)| Reference { key: problem.key.clone(), source: Clone::clone(source) };
-    let secrets = report.secrets.borrow().iter().map(reference).collect();
+    let used = report.secrets.borrow().iter().map(|(source, problem)| (problem.key.clone(), source.clone())).collect();
     Some(Config {
         expiring,
-        secrets,
+        secrets: used,
         file: report.file.clone(),
         identity: identity?,
         clock,

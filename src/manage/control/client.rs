@@ -39,11 +39,24 @@ pub fn get(socket: &Path, path: &str) -> Result<Value, Error> {
 
 /// The same where each read may take so long.
 pub fn get_within(socket: &Path, path: &str, within: Duration) -> Result<Value, Error> {
-    ask(socket, &format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n"), within)
+    let request = format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n");
+    worded(ask(socket, &request, within)?)
 }
 
 /// `POST path` with a JSON body.
 pub fn post(socket: &Path, path: &str, body: &Value) -> Result<Value, Error> {
+    worded(send(socket, path, body)?)
+}
+
+/// The same where the answer of a refusal is an object that says more than its words.
+pub fn post_for(socket: &Path, path: &str, body: &Value) -> Result<Value, Error> {
+    match send(socket, path, body)? {
+        (409, value) if value["outcome"].is_string() => Ok(value),
+        answer => worded(answer),
+    }
+}
+
+fn send(socket: &Path, path: &str, body: &Value) -> Result<(u16, Value), Error> {
     let body = body.to_string();
     ask(
         socket,
@@ -56,7 +69,7 @@ pub fn post(socket: &Path, path: &str, body: &Value) -> Result<Value, Error> {
     )
 }
 
-fn ask(socket: &Path, request: &str, within: Duration) -> Result<Value, Error> {
+fn ask(socket: &Path, request: &str, within: Duration) -> Result<(u16, Value), Error> {
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Absent(socket.to_owned()),
         io::ErrorKind::PermissionDenied => Error::Forbidden(socket.to_owned()),
@@ -75,6 +88,10 @@ fn ask(socket: &Path, request: &str, within: Duration) -> Result<Value, Error> {
     let body = &answer[split + 4..];
     let value: Value = serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).chars().take(200).collect()));
+    Ok((status, value))
+}
+
+fn worded((status, value): (u16, Value)) -> Result<Value, Error> {
     if (200..300).contains(&status) {
         return Ok(value);
     }

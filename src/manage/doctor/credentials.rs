@@ -53,14 +53,13 @@ pub(super) fn readable(source: &SecretSource, unit: Option<&Unit>) -> SecretSour
 pub(super) fn credentials(config: &Config, unit: Option<&Unit>) -> Vec<Finding> {
     let mut seen = Vec::new();
     let mut findings = Vec::new();
-    for reference in &config.secrets {
-        if seen.contains(&&reference.source) {
+    for (key, source) in &config.secrets {
+        if seen.contains(&source) {
             continue;
         }
-        seen.push(&reference.source);
-        let mut finding =
-            place(&reference.source, unit).map_or_else(|finding| finding, |path| judge(&reference.source, &path));
-        finding.subject = format!("{}, {}", reference.key, finding.subject);
+        seen.push(source);
+        let mut finding = place(source, unit).map_or_else(|finding| finding, |path| judge(source, &path));
+        finding.subject = format!("{key}, {}", finding.subject);
         findings.push(finding);
     }
     findings

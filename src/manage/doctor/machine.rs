@@ -149,7 +149,7 @@ pub(super) fn gateway(socket: &Path, answer: &Result<Value, client::Error>) -> V
             "gateway",
             "",
             "the configuration file says something else than what runs",
-            "run: portero check, then: systemctl restart portero",
+            "run: portero check, then: portero config reload",
         )),
         Some("refused") => findings.push(Finding::warn(
             "gateway",

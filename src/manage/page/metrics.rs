@@ -39,8 +39,8 @@ pub(super) fn text(gateway: &Gateway, stats: &Stats, max_bytes: u64) -> String {
     journal(&mut out, stats, max_bytes);
     links(&mut out, &gateway.links.read(), now.wall);
     sinks(&mut out, &stats.sinks, &gateway.relays.read(), now.wall);
-    if let Some(directory) = &gateway.directory {
-        let health = directory.health();
+    if gateway.running.get().directory.is_some() {
+        let health = gateway.directory.health();
         out.one(
             "portero_directory_entries",
             "gauge",

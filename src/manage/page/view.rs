@@ -288,7 +288,8 @@ impl Show<'_> {
             "refused" => "bad",
             _ => "warn",
         };
-        let why: Vec<Shown> = list(&file["problems"]).map(|problem| object([("text", word(problem).into())])).collect();
+        let why = list(&file["problems"]).chain(list(&file["needs_restart"]));
+        let why: Vec<Shown> = why.map(|problem| object([("text", word(problem).into())])).collect();
         object([
             ("class", class.into()),
             ("path", word(&file["file"]).into()),

@@ -209,14 +209,10 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("file_running", "as it runs", "es la que corre"),
     (
         "file_changed",
-        "changed since it was read; check it (portero check), then restart",
-        "cambió desde que se leyó; revísela (portero check) y reinicie",
+        "changed since it was read; take it over (portero config reload)",
+        "cambió desde que se leyó; aplíquela (portero config reload)",
     ),
-    (
-        "file_differs",
-        "sound and not in use; restart the gateway to use it",
-        "correcta, pero no en uso; reinicie el gateway para usarla",
-    ),
+    ("file_differs", "in use, but for what only a restart takes", "en uso, salvo lo que solo un reinicio aplica"),
     ("file_refused", "refused; what was running runs on", "rechazada; sigue la que corría"),
 ];
 
