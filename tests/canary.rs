@@ -275,7 +275,10 @@ fn configuration(dir: &Path, origin: &str, broker: &Mosquitto, postgres: &Postgr
         );
     }
     let site = format!("url = \"{}\"\nuser = \"portero\"\npassword = {{ file = \"{at}/broker\" }}", broker.url());
-    let page = format!("[manage]\nlisten = \"127.0.0.1:{}\"\ntoken = {{ file = \"{at}/page\" }}", ports[1]);
+    let page = format!(
+        "[manage]\nlisten = \"127.0.0.1:{}\"\ntoken = {{ file = \"{at}/page\" }}\nstatus_topic = \"site/state\"\nstatus_broker = \"site\"",
+        ports[1]
+    );
     support::yard_config(dir, &site, &sinks).replacen("[manage]", &page, 1)
 }
 
@@ -417,6 +420,12 @@ fn planted_secrets_and_people_are_nowhere_but_where_they_belong() {
         assert!(text.starts_with("HTTP/1.1 "), "{text}");
         said.push((format!("socket {request}"), text));
     }
+    let mut subscriber = Command::new(find_program("mosquitto_sub", &[]));
+    subscriber.args(["-p", &broker.port.to_string(), "-u", "portero", "-P", "zqx7-broker"]);
+    let retained = subscriber.args(["-t", "site/state", "-C", "1", "-W", "20"]).output().unwrap();
+    let retained = String::from_utf8_lossy(&retained.stdout).into_owned();
+    assert!(retained.contains("online"), "{retained}");
+    said.push(("the status topic".to_owned(), retained));
     for table in ["gateway", "terminal", "anchor", "login"] {
         said.push((format!("portero.{table}"), postgres.psql(&format!("SELECT * FROM portero.{table}"))));
     }

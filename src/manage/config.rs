@@ -2,7 +2,7 @@
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
 //! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
-//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `secrets`) and at last the tables
+//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `status`, `secrets`) and at last the tables
 //! are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
@@ -28,6 +28,7 @@ mod reader;
 mod request;
 mod secrets;
 mod sinks;
+mod status;
 mod suggest;
 mod terminals;
 mod topics;
@@ -95,8 +96,19 @@ pub struct ManageConfig {
     pub socket: PathBuf,
     /// Where the status page is served; `None`: nowhere.
     pub page: Option<PageConfig>,
+    /// Where the gateway says how it is, retained; `None`: nowhere.
+    pub status: Option<StatusConfig>,
     /// How long shutdown may take before it is forced, seconds.
     pub shutdown_seconds: u64,
+}
+
+/// `[manage] status_broker` and `status_topic`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusConfig {
+    /// `[[broker]] name`, of one that we connect to.
+    pub broker: String,
+    /// The topic.
+    pub topic: String,
 }
 
 /// `[manage] listen` and what goes with it.

@@ -23,6 +23,8 @@ pub mod mqtt;
 
 pub mod broker;
 
+pub mod announce;
+
 pub mod probe;
 
 use std::path::PathBuf;

@@ -77,6 +77,7 @@ pub(super) fn manage(reader: Reader<'_>) -> ManageConfig {
     let seconds = reader.number("shutdown_seconds", 1..=600, "a whole number of seconds, for example 20");
     config.shutdown_seconds = seconds.unwrap_or(config.shutdown_seconds);
     config.page = super::page::page(&reader);
+    config.status = super::status::status(&reader);
     reader.finish(&[]);
     config
 }
@@ -138,7 +139,7 @@ pub(super) fn name(reader: &Reader<'_>, key: &'static str, expected: &str) -> Op
 
 impl Default for ManageConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/portero/control.sock"), page: None, shutdown_seconds: 20 }
+        Self { socket: PathBuf::from("/run/portero/control.sock"), page: None, status: None, shutdown_seconds: 20 }
     }
 }
 
