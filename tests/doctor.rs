@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use support::{
-    Behaviour, DEADLINE, Gateway, Mosquitto, MosquittoOptions, Postgres, Process, Pty, Reply, VendorApi, eventually,
-    find_program, free_port, tempdir,
+    Behaviour, DEADLINE, Gateway, Guest, Mosquitto, MosquittoOptions, Postgres, Process, Pty, Reply, VendorApi,
+    eventually, find_program, free_port, tempdir,
 };
 
 fn secret(dir: &Path, name: &str, text: &str, mode: u32) {
@@ -292,4 +292,80 @@ fn a_configuration_that_cannot_be_used_does_not_stop_the_doctor() {
     finds(&findings, "configuration", "gateway.zone", "fail", "America/Santigo", "expected");
     finds(&findings, "sqlite", "", "ok", "built in", "");
     finds(&findings, "configuration", "", "skipped", "disk, journal", "mend");
+}
+
+/// Root asks, and the rights of the service's user count.
+#[test]
+fn the_installed_service_is_examined_with_its_own_rights_and_credentials() {
+    let Some(mut guest) = Guest::prepare() else { return };
+    guest.configure(
+        r#"
+[gateway]
+id = "gw-guest"
+site = "obra-norte"
+zone = "America/Santiago"
+clock = "trusted"
+
+[[broker]]
+name = "site"
+listen = "127.0.0.1:1883"
+users = [{ user = "terminals", password = { credential = "terminals_password" } }]
+
+[[terminal]]
+name = "yard"
+protocol = "mqtt-json"
+link = { type = "mqtt", broker = "site", topic = "site/yard/+/events" }
+fields.person = "/pin"
+
+[[terminal]]
+name = "gate"
+protocol = "rdm6300"
+link = { type = "serial", device = "/dev/ttyUSB7" }
+"#,
+    );
+    let password = "etc/portero/credentials/terminals_password";
+    guest.write(password, "a-good-password\n");
+    guest.drop_in(&format!("LoadCredential=terminals_password:/{password}\nDeviceAllow=char-pts rw"));
+    guest.boot();
+    guest.until("ActiveState", |state| state == "active");
+    guest.sh(&format!("chmod 600 /{password}"));
+    guest.sh("systemd-run --quiet --unit=reader portero simulate rdm6300 --pty /dev/ttyUSB7 --rate 1");
+    eventually("the adapter is there", DEADLINE, || guest.try_sh("test -e /dev/ttyUSB7").is_ok());
+    let examine = || {
+        let text = guest.sh("portero doctor --json || test $? = 1");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    guest.sh("chgrp dialout /dev/ttyUSB7 && chmod 660 /dev/ttyUSB7");
+    eventually("the gateway has the adapter", DEADLINE, || {
+        examine().iter().any(|f| f["check"] == "serial" && f["found"].as_str().unwrap().contains("the gateway has it"))
+    });
+    let findings = examine();
+    finds(&findings, "unit", "portero.service", "ok", "installed", "");
+    finds(&findings, "gateway", "/run/portero/control.sock", "ok", "runs (process", "");
+    finds(&findings, "disk", "/var/lib/portero", "ok", "portero may write there", "");
+    finds(&findings, "credential", "terminals_password", "ok", "mode 0600", "");
+    finds(&findings, "broker", "site", "ok", "takes connections", "");
+    assert!(findings.iter().all(|f| f["check"] != "credential" || f["state"] == "ok"), "{findings:?}");
+
+    guest.sh(&format!("chmod 644 /{password} && rm /etc/systemd/system/multi-user.target.wants/portero.service"));
+    guest.sh("systemctl stop portero && chown -R root:root /var/lib/portero && chgrp root /dev/ttyUSB7");
+    let findings = examine();
+    finds(&findings, "unit", "", "warn", "not started with the machine", "systemctl enable portero");
+    finds(&findings, "gateway", "", "warn", "no gateway runs", "systemctl start portero");
+    finds(&findings, "disk", "/var/lib/portero", "fail", "portero may not write", "chown -R portero");
+    finds(&findings, "credential", "terminals_password", "warn", "read by others (mode 0644)", "chmod 600");
+    finds(&findings, "serial", "gate", "fail", "portero may not open it (group root", "group dialout");
+    guest.sh("chgrp games /dev/ttyUSB7");
+    finds(&examine(), "serial", "gate", "fail", "(group games, mode 0660)", "usermod -a -G games portero");
+    guest.write("etc/systemd/system/portero.service.d/test.conf", "[Service]\nLimitCORE=infinity\n");
+    let findings = examine();
+    finds(&findings, "unit", "", "warn", "LimitCORE is not 0", "systemctl edit");
+    finds(
+        &findings,
+        "credential",
+        "terminals_password",
+        "fail",
+        "the unit does not load it",
+        "LoadCredential=terminals_password",
+    );
 }

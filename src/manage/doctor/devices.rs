@@ -58,7 +58,12 @@ fn line(name: &str, device: &Path, gateway: u64) -> Vec<Finding> {
         let group = group_name(meta.gid());
         let mode = meta.mode() & 0o777;
         let found = format!("{} may not open it (group {group}, mode {mode:04o})", who.name);
-        let remedy = format!("run: usermod -a -G {group} {}, then: systemctl restart portero", who.name);
+        // Nobody should be made a member of root's group.
+        let remedy = if mode & 0o060 == 0o060 && meta.gid() != 0 {
+            format!("run: usermod -a -G {group} {}, then: systemctl restart portero", who.name)
+        } else {
+            "give it to group dialout, mode 0660, by a udev rule such as 60-portero.rules".to_owned()
+        };
         findings.push(Finding::fail("serial", &subject, found, remedy));
     }
     match holder(device) {

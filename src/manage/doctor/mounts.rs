@@ -12,6 +12,8 @@ struct Mount {
     point: PathBuf,
     kind: String,
     source: String,
+    /// Major and minor number of the device.
+    number: String,
     options: Vec<String>,
 }
 
@@ -37,10 +39,14 @@ pub(super) fn mounts(journal: &Path) -> Vec<Finding> {
     let Some(mut mount) = holds(&text, &real) else {
         return vec![Finding::skipped("mount", "", "no mount holds the journal", "run it outside of a sandbox")];
     };
-    if let Some(device) = Path::new(&mount.source).file_name().and_then(|name| name.to_str())
+    // `/dev/root` is nobody's name: the number leads to it.
+    let device = std::fs::read_link(format!("/sys/dev/block/{}", mount.number)).unwrap_or_default();
+    if let Some(device) = device.file_name().and_then(|name| name.to_str())
         && let Ok(hidden) = std::fs::read_to_string(format!("/proc/fs/{}/{device}/options", mount.kind))
     {
         mount.options.extend(hidden.lines().map(str::to_owned));
+        mount.options.sort();
+        mount.options.dedup();
     }
     judge(&mount)
 }
@@ -59,13 +65,15 @@ fn holds(text: &str, path: &Path) -> Option<Mount> {
 fn parse(line: &str) -> Option<Mount> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut mount = mount.split(' ');
-    let (point, own) = (mount.nth(4)?, mount.next()?);
+    let number = mount.nth(2)?.to_owned();
+    let (point, own) = (mount.nth(1)?, mount.next()?);
     let mut file_system = file_system.split(' ');
     let (kind, source, options) = (file_system.next()?, file_system.next()?, file_system.next().unwrap_or(""));
     Some(Mount {
         point: PathBuf::from(unescape(point)),
         kind: kind.to_owned(),
         source: unescape(source),
+        number,
         options: own.split(',').chain(options.split(',')).map(str::to_owned).collect(),
     })
 }
