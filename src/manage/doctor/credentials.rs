@@ -5,6 +5,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::super::config::Config;
 use super::machine::Unit;
 use super::users::{self, READ, Who};
@@ -128,8 +130,9 @@ fn judge(source: &SecretSource, path: &Path) -> Finding {
     Finding::ok("credential", at, format!("there, mode {mode:04o}, of {owner}"))
 }
 
-/// What ends, as far as it can be known.
-pub(super) fn expiry(config: &Config, clock: &Clock) -> Vec<Finding> {
+/// What ends, as far as it can be known; `status` is the running gateway's own account, which can read what we may not, and has
+/// been told things by servers.
+pub(super) fn expiry(config: &Config, clock: &Clock, status: Option<&Value>) -> Vec<Finding> {
     let now = clock.now();
     let mut known: Vec<(String, Expiry)> = Vec::new();
     for sink in &config.sinks {
@@ -142,6 +145,19 @@ pub(super) fn expiry(config: &Config, clock: &Clock) -> Vec<Finding> {
         let owner = expiring.sink.clone().unwrap_or_default();
         if let Some(at) = end_of(expiring.last_day) {
             known.push((owner, Expiry { what: expiring.key.clone(), at }));
+        }
+    }
+    let sinks = status.and_then(|status| status["sinks"].as_array()).into_iter().flatten();
+    let directory = status.map(|status| ("directory", &status["directory"]["credential"]));
+    let told = sinks.filter_map(|sink| Some((sink["name"].as_str()?, &sink["credential"]))).chain(directory);
+    for (owner, credential) in told {
+        let (what, until) = (credential["what"].as_str(), credential["until"].as_str());
+        let until = until.and_then(|until| until.parse::<jiff::Timestamp>().ok());
+        if let (Some(what), Some(until)) = (what, until)
+            && known.iter().all(|(name, expiry)| name != owner || expiry.what != what)
+        {
+            let at = UtcMicros(until.as_microsecond());
+            known.push((owner.to_owned(), Expiry { what: what.to_owned(), at }));
         }
     }
     let finding = |(owner, expiry): (String, Expiry)| {

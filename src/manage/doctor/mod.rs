@@ -204,7 +204,7 @@ pub async fn examine(patient: &Patient) -> Examination {
     findings.extend(disk::disk(&config.journal));
     findings.extend(mounts::mounts(&config.journal.path));
     findings.extend(credentials::credentials(config, unit.as_ref()));
-    findings.extend(credentials::expiry(config, &clock));
+    findings.extend(credentials::expiry(config, &clock, status.as_ref()));
     findings.extend(devices::serial(config, status.as_ref()));
     let (journal, servers) = futures_util::future::join(
         ledger::journal(&config.journal, &clock),
