@@ -7,6 +7,8 @@
 //!
 //! Must not: decide what a part does, or let the end of one part end another, the journal's excepted.
 
+mod announce;
+
 mod apply;
 
 mod beat;

@@ -2,6 +2,8 @@
 //!
 //! Must not: fall back from encrypted to plain, or skip verification unless told so in words.
 
+pub mod reach;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

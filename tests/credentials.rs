@@ -125,6 +125,11 @@ fn a_credential_that_ends_soon_or_has_ended_is_said_per_sink() {
         (&said("refreshed")["what"], &said("refreshed")["state"]),
         (&"the refresh token".into(), &"soon".into())
     );
+    // What only a server has said is known to the gateway alone.
+    let doctor = String::from_utf8(gateway.cli(&["doctor"]).stdout).unwrap();
+    for words in ["refreshed: the refresh token ends in", "near: the token in file", "past: the token in file"] {
+        assert!(doctor.contains(words), "{words}: {doctor}");
+    }
     let log = gateway.log();
     assert_eq!(log.matches("a credential has ended").count(), 2, "{log}");
     assert_eq!(log.matches("a credential ends soon").count(), 4, "{log}");

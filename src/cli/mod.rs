@@ -20,7 +20,11 @@ pub mod configured;
 
 pub mod decode;
 
+pub mod doctor;
+
 pub mod events;
+
+pub mod fleet;
 
 pub mod ledger;
 
@@ -66,9 +70,9 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Gateway", &["run", "check", "config", "status"]),
+    ("Gateway", &["run", "check", "config", "status", "doctor"]),
     ("Events", &["events", "trace", "quarantine", "journal"]),
-    ("Centre", &["central", "mapping"]),
+    ("Centre", &["central", "fleet", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
 ];
 
@@ -82,6 +86,8 @@ enum Command {
     Config(config::Args),
     /// Show how the gateway, its links and its sinks are
     Status(status::Args),
+    /// Look at everything that the gateway needs, and say what to mend
+    Doctor(doctor::Args),
     /// List events of the journal, or follow them as they come
     Events(events::Args),
     /// Show what became of an event at each sink: did this punch arrive?
@@ -92,6 +98,8 @@ enum Command {
     Journal(ledger::Args),
     /// Prepare the central PostgreSQL
     Central(central::Args),
+    /// Show how all gateways are, as the centre knows them
+    Fleet(fleet::Args),
     /// Show what a sink would send for stored events, or check it against the vendor's contract
     Mapping(mapping::Args),
     /// Show what a terminal's bytes mean, one event as JSON a line
@@ -124,11 +132,13 @@ pub fn main() -> Exit {
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Events(args) => events::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Journal(args) => ledger::run(args),
         Command::Central(args) => central::run(args),
+        Command::Fleet(args) => fleet::run(args),
         Command::Mapping(args) => mapping::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Simulate(args) => simulate::run(args),

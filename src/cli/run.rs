@@ -26,6 +26,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    leave_no_core();
     let start = args.file.begin(Secrets::Need)?;
     let (Loaded { config, warnings }, found) = Found::of(start);
     crate::telemetry::start(&config.log.level, config.log.format == LogFormat::Json);
@@ -47,4 +48,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ended::Stopped => Ok(Exit::Done),
         Ended::Forced => Err(Failure::new(Exit::No, "stopped at once by a second signal").into()),
     }
+}
+
+/// A core file would hold secrets. The unit says the same; not everybody starts us by it. Who needs one raises the limit
+/// of the running process (`prlimit --core`).
+fn leave_no_core() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let none = rustix::process::Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
+    // Lowering the soft limit is always allowed.
+    let _ = setrlimit(Resource::Core, none);
 }

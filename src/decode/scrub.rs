@@ -8,6 +8,9 @@ use crate::event::{Fault, FaultKind};
 /// Longest excerpt kept, characters.
 pub const EXCERPT_CHARS: usize = 120;
 
+/// Longest line of a log that is kept, characters.
+pub const LINE_CHARS: usize = 4096;
+
 /// How much of an input is looked at, bytes.
 const WINDOW: usize = 512;
 
@@ -41,9 +44,21 @@ pub fn fault(kind: FaultKind, detail: impl Into<String>, input: &[u8], offset: O
 /// at the first few hundred bytes only, whatever the length.
 pub fn excerpt(input: &[u8]) -> String {
     let text = &input[..input.len().min(WINDOW)];
-    let cut = input.len() > WINDOW;
     let mut masked = [false; WINDOW];
     let masked = &mut masked[..text.len()];
+    mask(text, input.len() > WINDOW, masked);
+    show(text, masked, EXCERPT_CHARS)
+}
+
+/// A whole line of a log, scrubbed in the same way; of a longer one than [`LINE_CHARS`] the beginning.
+pub fn line(input: &[u8]) -> String {
+    let text = &input[..input.len().min(LINE_CHARS)];
+    let mut masked = vec![false; text.len()];
+    mask(text, input.len() > LINE_CHARS, &mut masked);
+    show(text, &masked, LINE_CHARS)
+}
+
+fn mask(text: &[u8], cut: bool, masked: &mut [bool]) {
     let silent = |b: u8| !is_printable(b);
     // Escapes (`\/`) and unprintable bytes (line breaks, UTF-16) don't end a run of base64.
     let base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=-_%".contains(&b);
@@ -54,7 +69,6 @@ pub fn excerpt(input: &[u8]) -> String {
     mask_binary(text, masked);
     mask_values(text, masked);
     mask_data_uris(text, masked);
-    show(text, masked)
 }
 
 fn is_printable(b: u8) -> bool {
@@ -65,11 +79,11 @@ fn is_white(b: u8) -> bool {
     matches!(b, b'\r' | b'\n' | b'\t')
 }
 
-fn show(text: &[u8], masked: &[bool]) -> String {
-    let mut shown = String::with_capacity(EXCERPT_CHARS);
+fn show(text: &[u8], masked: &[bool], most: usize) -> String {
+    let mut shown = String::with_capacity(most.min(text.len()));
     let mut before = false;
     for (&byte, &hidden) in text.iter().zip(masked) {
-        let room = EXCERPT_CHARS - shown.len();
+        let room = most - shown.len();
         match hidden {
             true if before => {}
             true if room < MASK.len() => break,

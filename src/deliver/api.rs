@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -127,6 +128,8 @@ pub struct Api {
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
+    /// A proxy may echo it.
+    proxy_password: Option<SecretString>,
     /// Where to say until when the server knows us, and what was said there last.
     board: StatusBoard,
     known_until: Option<crate::event::UtcMicros>,
@@ -161,7 +164,23 @@ impl Api {
         let wire = Wire { client, clock, proxied: config.proxy.is_some() };
         let (board, name, gate) = (StatusBoard::default(), name.to_owned(), Gate::default());
         let known_until = None;
-        Ok(Self { name, url, mapper, wire, headers, authority, gate, board, known_until, rows, config, unreadable: 0 })
+        let login = config.proxy.as_ref().and_then(|proxy| proxy.login.as_ref());
+        let proxy_password = login.map(|(_, password)| password.read()).transpose()?;
+        Ok(Self {
+            name,
+            url,
+            mapper,
+            wire,
+            headers,
+            authority,
+            proxy_password,
+            gate,
+            board,
+            known_until,
+            rows,
+            config,
+            unreadable: 0,
+        })
     }
 
     /// Says on this board until when the server knows us.

@@ -6,6 +6,8 @@
 
 mod admit;
 
+mod fleet;
+
 mod maintain;
 
 mod state;
@@ -18,6 +20,7 @@ use std::path::Path;
 use jiff::civil::Date;
 
 pub use admit::{Admission, admit};
+pub use fleet::{fleet, span};
 pub use maintain::{Maintained, Month, maintain};
 pub use state::state;
 pub use trace::{Answer, Question, latest, local, trace};

@@ -32,6 +32,8 @@ mod plan;
 
 pub mod postgres;
 
+pub mod probe;
+
 pub mod relay;
 
 mod trust;

@@ -20,8 +20,11 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// A breath between two steps of pruning, so that events go first.
 const PRUNE_BREATH: Duration = Duration::from_millis(50);
 
-/// How often the line for `systemctl status` is renewed where the unit has no watchdog.
-const LINE_EVERY: Duration = Duration::from_secs(15);
+/// The line for `systemctl status` is renewed when it has changed, and at most so often.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the writer is asked where the unit has no watchdog.
+const ASK_EVERY: Duration = Duration::from_secs(15);
 
 /// Waits for the clock to be right, then has the journal correct the times of what was heard before.
 pub(super) async fn watch_clock(parts: Arc<Parts>) {
@@ -87,25 +90,40 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
         return;
     }
     let watchdog = service::watchdog_interval();
-    let every = watchdog.unwrap_or(LINE_EVERY);
+    let every = watchdog.unwrap_or(ASK_EVERY);
     let mut ticks = interval(every);
+    let mut lines = interval(LINE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    lines.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = String::new();
     loop {
-        ticks.tick().await;
-        // A full disk is an answer, too: only a writer that says nothing is dead.
-        match timeout(every, parts.journal.ping()).await {
-            Ok(Err(journal::Error::Closed)) => return,
-            Ok(_) if watchdog.is_some() => service::alive(),
-            Ok(_) => {}
-            Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
+        tokio::select! {
+            _ = lines.tick() => tell(&parts, &mut said),
+            _ = ticks.tick() => {
+                // A full disk is an answer, too: only a writer that says nothing is dead.
+                match timeout(every, parts.journal.ping()).await {
+                    Ok(Err(journal::Error::Closed)) => return,
+                    Ok(_) if watchdog.is_some() => service::alive(),
+                    Ok(_) => {}
+                    Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
+                }
+            }
         }
-        let config = parts.gateway.running.get();
-        if config.terminals.is_empty() {
-            // A fresh install runs and waits for its configuration.
-            let file = config.file.display();
-            service::line(&format!("no terminal is configured: edit {file}, run `portero check`, reload"));
-        } else {
-            service::line(&parts.gateway.line());
-        }
+    }
+}
+
+/// Says how it is, if that is something else than what was `said`.
+fn tell(parts: &Parts, said: &mut String) {
+    let config = parts.gateway.running.get();
+    let line = if config.terminals.is_empty() {
+        // A fresh install runs and waits for its configuration.
+        let file = config.file.display();
+        format!("no terminal is configured: edit {file}, run `portero check`, reload")
+    } else {
+        parts.gateway.line()
+    };
+    if line != *said {
+        service::line(&line);
+        *said = line;
     }
 }

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::deliver::{self, Kind, directory, postgres};
 use crate::manage::config::{Config, PageConfig};
-use crate::terminal::{self, BrokerConfig, Link, SerialConfig};
+use crate::terminal::{self, BrokerConfig, ConnectConfig, Endpoint, Link, SerialConfig};
 
 /// A part, by which it is found again in another configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub(super) enum Key {
     Heart(String),
     /// The worker directory.
     Directory,
+    /// What is said of the gateway at a broker.
+    Announcement,
 }
 
 /// Where a part stands in the order of the end.
@@ -45,7 +47,7 @@ impl Key {
         match self {
             Self::Relay(_) => Side::Out,
             Self::Line(_) | Self::Broker(_) => Side::In,
-            Self::Page | Self::Heart(_) | Self::Directory => Side::Beside,
+            Self::Page | Self::Heart(_) | Self::Directory | Self::Announcement => Side::Beside,
         }
     }
 
@@ -64,6 +66,7 @@ impl fmt::Display for Key {
             Self::Page => f.write_str("status page"),
             Self::Heart(name) => write!(f, "sign of life of sink '{name}'"),
             Self::Directory => f.write_str("worker directory"),
+            Self::Announcement => f.write_str("status topic"),
         }
     }
 }
@@ -91,6 +94,8 @@ pub(super) enum Part {
     Heart(String, postgres::Config),
     /// The directory's source and the sinks that it serves.
     Directory(Box<directory::Config>, Vec<String>),
+    /// The broker at which the gateway says how it is, and the topic.
+    Announcement(ConnectConfig, String),
 }
 
 /// The parts of a configuration.
@@ -149,6 +154,13 @@ pub(super) fn parts(config: &Config, prints: &Prints) -> Plan {
         let sinks = config.sinks.iter().map(|sink| sink.name.clone()).collect();
         let part = Part::Directory(Box::new(directory.clone()), sinks);
         plan.insert(Key::Directory, Spec { part, print: prints.of(config, "directory") });
+    }
+    if let Some(status) = &config.manage.status
+        && let Some((at, broker)) = config.brokers.iter().enumerate().find(|(_, broker)| broker.name == status.broker)
+        && let Endpoint::Connect(connect) = &broker.endpoint
+    {
+        let part = Part::Announcement(connect.clone(), status.topic.clone());
+        plan.insert(Key::Announcement, Spec { part, print: numbered("broker", at) });
     }
     plan
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::plan::{Part, Plan};
-use super::{Error, Parts, beat, page, supervise};
+use super::{Error, Parts, announce, beat, page, supervise};
 use crate::deliver::directory::{self, Fetcher, refresh};
 use crate::deliver::{
     self, Kind, Sink, api, api::Api, filter::Filtered, heartbeat, postgres, postgres::Postgres, relay,
@@ -37,7 +37,7 @@ pub(super) fn check(parts: &Parts, plan: &Plan) -> Result<(), Error> {
             Part::Directory(config, _) => {
                 Fetcher::new(config, parts.clock.clone()).map_err(Error::Directory)?;
             }
-            Part::Line(..) | Part::Broker(..) | Part::Page(_) => {}
+            Part::Line(..) | Part::Broker(..) | Part::Page(_) | Part::Announcement(..) => {}
         }
     }
     Ok(())
@@ -57,6 +57,7 @@ pub(super) fn part(parts: &Arc<Parts>, part: Part, stop: CancellationToken) -> R
         Part::Page(config) => page::part(parts, config, stop),
         Part::Heart(name, postgres) => beat::part(parts, name, postgres, stop),
         Part::Directory(config, sinks) => self::directory(parts, *config, sinks, stop),
+        Part::Announcement(connect, topic) => announce::part(parts, connect, topic, stop),
     }
 }
 

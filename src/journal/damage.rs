@@ -40,10 +40,15 @@ pub(super) fn sniff(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Checks the structure of the file, as far as time allows.
+/// Checks the structure of the file, as far as the time of a start allows.
 pub(super) fn quick_check(conn: &mut Connection, clock: &Clock) -> Result<(), Error> {
+    quick_check_within(conn, clock, CHECK_MICROS)
+}
+
+/// The same within so many microseconds.
+pub(super) fn quick_check_within(conn: &mut Connection, clock: &Clock, within: u64) -> Result<(), Error> {
     let (started, clock) = (clock.now().boot, clock.clone());
-    conn.progress_handler(CHECK_STEPS, Some(move || clock.now().boot.micros_since(started) > CHECK_MICROS))?;
+    conn.progress_handler(CHECK_STEPS, Some(move || clock.now().boot.micros_since(started) > within))?;
     let verdict = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     conn.progress_handler(0, None::<fn() -> bool>)?;
     match verdict {

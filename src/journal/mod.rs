@@ -43,6 +43,8 @@ mod hand_out;
 
 mod heal;
 
+mod health;
+
 mod index;
 
 mod ledger;
@@ -86,6 +88,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::Error;
+pub use health::engine;
 pub use prepared::Prepared;
 use reader::Question;
 use shared::{Call, Shared};
@@ -225,6 +228,10 @@ impl Journal {
     #[doc(hidden)]
     pub fn unanswered(&self) -> usize {
         self.0.shared.asked.load(Ordering::Acquire)
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.0.config.max_bytes
     }
 
     async fn send(&self, command: Command) -> Result<(), Error> {

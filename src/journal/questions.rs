@@ -178,7 +178,9 @@ impl Journal {
         let _asked = self.0.shared.ask();
         let (answer, answered) = oneshot::channel();
         self.send(Command::Append { entries: Arc::default(), answer }).await?;
-        answered.await.map_err(|_| Error::Closed)?.map(|_| ())
+        answered.await.map_err(|_| Error::Closed)??;
+        // Nothing to append always fits.
+        self.has_room().await
     }
 
     /// Returns when the writer has ended: closed, or gone.

@@ -27,7 +27,7 @@ const WAL_LIMIT: u32 = 16 << 20;
 
 /// The first version whose WAL can't be corrupted by a checkpoint that meets a reset (sqlite.org/wal.html, "The
 /// WAL-Reset Bug").
-const MIN_SQLITE: i32 = 3_051_003;
+pub(super) const MIN_SQLITE: i32 = 3_051_003;
 
 /// Page cache of the writer and of a reader, KiB.
 const WRITER_CACHE_KIB: i32 = 1024;
@@ -195,9 +195,14 @@ pub(super) fn open_writer(config: &Config, tuning: Tuning) -> Result<Connection,
 /// still find some.
 pub(super) fn bound(conn: &Connection, max_bytes: u64, appends: bool) -> Result<(), Error> {
     let page_size: u64 = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))?.into();
-    let all = (max_bytes / page_size).clamp(128, u64::from(u32::MAX) - 2);
-    let pages = if appends { all - all / 16 } else { all };
+    let pages = pages(max_bytes, page_size, appends);
     Ok(conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))?)
+}
+
+/// The same in pages.
+pub(super) fn pages(max_bytes: u64, page_size: u64, appends: bool) -> u64 {
+    let all = (max_bytes / page_size.max(1)).clamp(128, u64::from(u32::MAX) - 2);
+    if appends { all - all / 16 } else { all }
 }
 
 /// Opens a connection that can't write.

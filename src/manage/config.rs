@@ -2,7 +2,7 @@
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
 //! (`environment`), between the two a bundle from afar (`bundle`, `layers`), and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
-//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `secrets`) and at last the tables
+//! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `status`, `secrets`) and at last the tables
 //! are compared with each other (`load`).
 //!
 //! Must not: contain a secret, stop at the first error, or accept a key that it doesn't know.
@@ -33,6 +33,7 @@ mod remote;
 mod request;
 mod secrets;
 mod sinks;
+mod status;
 mod suggest;
 mod terminals;
 mod topics;
@@ -108,6 +109,8 @@ pub struct ManageConfig {
     pub page: Option<PageConfig>,
     /// Where configuration comes from afar; `None`: from nowhere.
     pub remote: Option<RemoteConfig>,
+    /// Where the gateway says how it is, retained; `None`: nowhere.
+    pub status: Option<StatusConfig>,
     /// How long shutdown may take before it is forced, seconds.
     pub shutdown_seconds: u64,
 }
@@ -129,6 +132,15 @@ pub struct RemoteConfig {
     pub active_key: String,
     /// The public key in the safe.
     pub recovery_key: Option<String>,
+}
+
+/// `[manage] status_broker` and `status_topic`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusConfig {
+    /// `[[broker]] name`, of one that we connect to.
+    pub broker: String,
+    /// The topic.
+    pub topic: String,
 }
 
 /// `[manage] listen` and what goes with it.

@@ -23,6 +23,10 @@ pub mod mqtt;
 
 pub mod broker;
 
+pub mod announce;
+
+pub mod probe;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

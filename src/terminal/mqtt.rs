@@ -10,7 +10,7 @@
 
 pub mod retained;
 
-mod session;
+pub(super) mod session;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 
 mod port;
 
+pub use port::holder;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,6 +19,9 @@ use crate::journal::Record;
 
 /// Polls of one answer at most, whatever interval and deadline say (I10).
 const MOST_POLLS: u32 = 1000;
+
+/// A value in the query of an address that is shorter than this is no key, bytes.
+const HOOK: usize = 6;
 
 /// `[sink.poll]`: how an answer that is still pending is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +157,12 @@ impl Api {
 
     /// Judges with the secrets of this sink at hand.
     pub(super) fn judge(&self, rules: &Rules, reply: &Answer, sent: Sent<'_>) -> Finding {
-        answers::judge(rules, reply, sent, self.wire.clock.now().wall, &self.authority.secrets())
+        let hooks: Vec<String> = self.url.query_pairs().map(|(_, value)| value.into_owned()).collect();
+        let mut secrets = self.authority.secrets();
+        secrets.extend(self.proxy_password.iter().map(ExposeSecret::expose_secret));
+        // An address may be a secret itself: hooks have a key in their query.
+        secrets.extend(hooks.iter().map(String::as_str).filter(|value| value.len() >= HOOK));
+        answers::judge(rules, reply, sent, self.wire.clock.now().wall, &secrets)
     }
 }
 

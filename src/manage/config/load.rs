@@ -10,6 +10,7 @@ use super::problem::{self, Problem, Problems};
 use super::reader::{Reader, Report};
 use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
+use super::status;
 use super::terminals::{self, Terminal};
 use super::tree::{self, Place};
 use super::{Config, Expiring, ManageConfig, brokers, directory, layers, plain, remote, topics};
@@ -154,6 +155,9 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     };
     let sinks: Vec<Sink> =
         root.children("sink", "tables [[sink]]").into_iter().map(|reader| sinks::sink(reader, &around)).collect();
+    if let Some(reader) = root.child("manage", "a table [manage]") {
+        status::fits(&reader, &manage, &brokers);
+    }
     root.finish(&[]);
 
     unique(report, "a name that no other broker has", broker_names.iter().map(|(p, n, place)| (p, n, place)));

@@ -84,6 +84,7 @@ pub(super) fn manage(reader: Reader<'_>) -> ManageConfig {
     config.shutdown_seconds = seconds.unwrap_or(config.shutdown_seconds);
     config.page = super::page::page(&reader);
     config.remote = reader.child("remote", "a table [manage.remote]").and_then(super::remote::remote);
+    config.status = super::status::status(&reader);
     reader.finish(&[]);
     config
 }
@@ -145,7 +146,13 @@ pub(super) fn name(reader: &Reader<'_>, key: &'static str, expected: &str) -> Op
 
 impl Default for ManageConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/portero/control.sock"), page: None, remote: None, shutdown_seconds: 20 }
+        Self {
+            socket: PathBuf::from("/run/portero/control.sock"),
+            page: None,
+            remote: None,
+            status: None,
+            shutdown_seconds: 20,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not: read a secret's value, or repeat one that was written into the file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layers::{self, May};
 use super::reader::{Reader, Report, as_text};
@@ -28,7 +28,7 @@ pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) ->
     };
     let table = Reader::new(reader.report, reader.key(key), node.place.clone(), Some(table));
     let credential = table.text("credential", "the name of a credential");
-    let file = table.path_to("file", "the path of a file of mode 0600");
+    let file = path(&table);
     let prefix = if prefixed { table.text("prefix", "the text before it, for example \"token \"") } else { None };
     // Asked for only where it stands: few secrets have an end that is known.
     if table.entries().any(|(name, ..)| name == "expires")
@@ -71,6 +71,20 @@ pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) ->
     Some((prefix.unwrap_or_default().to_owned(), secret))
 }
 
+/// `file`. What is no path may be the secret itself, written into the wrong place.
+fn path(table: &Reader<'_>) -> Option<PathBuf> {
+    let text = table.text("file", "the path of a file of mode 0600")?;
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        if let Some(node) = table.get("file") {
+            let expected = "the absolute path of a file of mode 0600 that holds the secret";
+            table.refuse("file", &node.place, "something that is no absolute path (not shown)", expected);
+        }
+        return None;
+    }
+    Some(path)
+}
+
 /// A day, in quotes or without.
 fn day(node: &Node) -> Option<jiff::civil::Date> {
     match (&node.value, as_text(node)) {
@@ -109,7 +123,7 @@ pub enum Secrets {
 }
 
 /// Looks whether the secrets of the configuration are where it says.
-pub(super) fn check(report: &Report<'_>, secrets: Secrets, credentials: Option<&Path>, units: &[std::path::PathBuf]) {
+pub(super) fn check(report: &Report<'_>, secrets: Secrets, credentials: Option<&Path>, units: &[PathBuf]) {
     let unit = (secrets == Secrets::Expect && credentials.is_none()).then(|| unit_credentials(units)).flatten();
     for (source, problem) in report.secrets.borrow().iter() {
         let mut problem = problem.clone();
@@ -156,7 +170,7 @@ fn remedy(source: &SecretSource) -> String {
 }
 
 /// The first installed unit and the names of the credentials that it and its drop-ins load.
-fn unit_credentials(units: &[std::path::PathBuf]) -> Option<(std::path::PathBuf, Vec<String>)> {
+fn unit_credentials(units: &[PathBuf]) -> Option<(PathBuf, Vec<String>)> {
     let unit = units.iter().find(|u| u.is_file())?;
     let mut texts = vec![std::fs::read_to_string(unit).unwrap_or_default()];
     for unit in units {

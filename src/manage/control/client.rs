@@ -34,7 +34,13 @@ pub enum Error {
 
 /// `GET path`.
 pub fn get(socket: &Path, path: &str) -> Result<Value, Error> {
-    worded(ask(socket, &format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n"))?)
+    get_within(socket, path, TIMEOUT)
+}
+
+/// The same where each read may take so long.
+pub fn get_within(socket: &Path, path: &str, within: Duration) -> Result<Value, Error> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: portero\r\nConnection: close\r\n\r\n");
+    worded(ask(socket, &request, within)?)
 }
 
 /// `POST path` with a JSON body.
@@ -59,17 +65,18 @@ fn send(socket: &Path, path: &str, body: &Value) -> Result<(u16, Value), Error> 
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         ),
+        TIMEOUT,
     )
 }
 
-fn ask(socket: &Path, request: &str) -> Result<(u16, Value), Error> {
+fn ask(socket: &Path, request: &str, within: Duration) -> Result<(u16, Value), Error> {
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Absent(socket.to_owned()),
         io::ErrorKind::PermissionDenied => Error::Forbidden(socket.to_owned()),
         _ => Error::Io(error),
     })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;

@@ -18,7 +18,7 @@ use crate::tls::TlsMode;
 const OUTGOING_INFLIGHT: u16 = 8;
 
 /// Options of the persistent session. Reads the password anew, so that a changed one is found at the next start.
-pub(super) fn options(connect: &ConnectConfig, max_packet: usize) -> Result<MqttOptions, Error> {
+pub(in crate::terminal) fn options(connect: &ConnectConfig, max_packet: usize) -> Result<MqttOptions, Error> {
     let mut options = MqttOptions::new(&connect.client_id, &connect.host, connect.port);
     options
         .set_keep_alive(Duration::from_secs(u64::from(connect.keep_alive_seconds.max(5))))
@@ -55,7 +55,7 @@ pub(super) fn filters(hub: &Hub) -> Vec<SubscribeFilter> {
 }
 
 /// Why there is no connection, and what to do about it.
-pub(super) fn explain(error: &ConnectionError) -> String {
+pub(in crate::terminal) fn explain(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => match code {
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {

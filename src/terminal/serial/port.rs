@@ -80,8 +80,8 @@ fn refused(device: &Path, error: &tokio_serial::Error) -> Error {
     }
 }
 
-/// Who has the device open, besides us.
-fn holder(device: &Path) -> Option<(u32, String)> {
+/// Who has the device open: process and program. Only processes that we may look into are seen.
+pub fn holder(device: &Path) -> Option<(u32, String)> {
     let wanted = std::fs::canonicalize(device).ok()?;
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     for process in processes {
