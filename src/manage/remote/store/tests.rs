@@ -73,7 +73,7 @@ fn a_bundle_that_is_torn_swapped_or_gone_is_refused_with_words() {
     std::fs::copy(dir.path().join("bundle-8.toml"), &path).unwrap();
     std::fs::copy(dir.path().join("bundle-8.toml.minisig"), dir.path().join("bundle-7.toml.minisig")).unwrap();
     assert!(store.bundle(&stored).is_err(), "signed by another key");
-    let swapped = Stored { signer: other.signer.clone(), ..stored.clone() };
+    let swapped = Stored { signer: other.signer.clone(), ..stored };
     assert!(store.bundle(&swapped).unwrap_err().to_string().contains("it is revision 8"));
     store.sweep(&State { current: Base::Bundle(other.clone()), ..State::default() });
     assert!(store.bundle(&stored).unwrap_err().to_string().contains("not there"));
