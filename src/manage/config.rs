@@ -24,6 +24,7 @@ mod plain;
 mod presets;
 mod problem;
 mod proxy;
+mod questions;
 mod reader;
 mod request;
 mod secrets;

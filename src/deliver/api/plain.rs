@@ -15,7 +15,8 @@ impl Api {
     /// What leaves for these events, or corrections; they may leave late, behind newer ones.
     pub(super) fn mapped(&self, records: &[Record], correction: bool, late: bool) -> Mapped {
         let key = key(records);
-        if let Some(mapper) = &self.mapper {
+        let exit = self.exit(records.first(), correction).map(|exit| &exit.mapper);
+        if let Some(mapper) = exit.or(self.mapper.as_ref()) {
             return match mapper.map_as(records, (correction, late), &key, self.wire.clock.now()) {
                 Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
                 Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },

@@ -11,7 +11,8 @@ use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::Value;
 
 use super::Error;
-use super::document::{decoded, escaped};
+use super::document::decoded;
+use crate::deliver::pointer::escaped;
 
 /// Longest text of a value in a message, characters.
 const SHOWN: usize = 60;

@@ -8,7 +8,7 @@ use super::mapping::{self, Scope, json, rule};
 use super::reader::{Reader, as_text, one_of};
 use super::tree::{Node, Value};
 use crate::deliver::api::mapping::{Origin, Rule, Scalar};
-use crate::deliver::api::request::{Body, Late, PathTemplate, Request, Then};
+use crate::deliver::api::request::{Body, Late, OPEN, PathTemplate, Request, Then};
 
 /// Methods that carry something.
 const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
@@ -17,6 +17,28 @@ const PATH: &str = "a path such as \"/v1/clockings\", or a table such as { from 
 
 /// `[sink.request]`. Where something was wrong it has been reported, and the result is of no use.
 pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) -> Option<Box<Request>> {
+    request_of(sink, batch, site_zone, false)
+}
+
+/// `[sink.open.request]`: one exit, with the id of the record that it ends. What it doesn't say of headers and of what is
+/// too old is said by `[sink.request]`.
+pub(super) fn exit_request(
+    open: &Reader<'_>,
+    site_zone: Option<&str>,
+    entry: Option<&Request>,
+) -> Option<Box<Request>> {
+    let mut request = request_of(open, 1, site_zone, true)?;
+    if let Some(entry) = entry {
+        if request.headers.is_empty() {
+            request.headers.clone_from(&entry.headers);
+        }
+        let refused = entry.late.as_ref().filter(|late| late.then == Then::Reject);
+        request.late = request.late.take().or_else(|| refused.cloned());
+    }
+    Some(request)
+}
+
+fn request_of(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>, open: bool) -> Option<Box<Request>> {
     let reader = sink.child("request", "a table [sink.request]")?;
     let scope = Scope { site_zone, flat: true };
     let body = reader.word("body", Body::WORDS).unwrap_or_default();
@@ -28,9 +50,10 @@ pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) 
         reader.wrong("body", node, &format!("batch = 1 beside it, or {}", one_of(many)));
     }
     let params = params(&reader, scope);
-    let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).chain(open.then_some(OPEN)).collect();
     let method = method(&reader, body, scope);
     if method.is_some()
+        && !open
         && let Some(node) = sink.get("method")
     {
         sink.wrong("method", node, "the method in one place: here or in [sink.request]");
