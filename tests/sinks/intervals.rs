@@ -474,3 +474,21 @@ request = { method = "PATCH", path = "/entries/{open}/stop" }
     let traced = world.journal.trace(exit.id).await.unwrap();
     assert!(format!("{traced:?}").contains("remote_id: Some(\"a/7\")"), "{traced:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_stamps_its_own_time_gets_no_backlog() {
+    let text = "on_ambiguous = \"resend\"\nrequest = { stamps_server_time = true }\nmap = { worker = \"/person/external_id\" }\n\
+                answer = [{ status = [200], verdict = \"delivered\" }]\n";
+    let world = World::new().await;
+    let vendor = VendorApi::start(Behaviour::Ok);
+    let (old, mut new) = (punch(&world, "7", Punch::In, 0), punch(&world, "8", Punch::In, 0));
+    new.times.event = world.clock.now().wall;
+    world.append(&[old, new]).await;
+    let running = relay(text, &vendor, &world).await;
+    let stats = world.drained("far").await;
+    assert_eq!((stats.delivered, stats.quarantined, vendor.request_count()), (1, 1, 1));
+    let quarantined = world.journal.quarantined(None, 3).await.unwrap();
+    let said = "older than max_age_seconds (300) when it was to be sent; the vendor would stamp it with its own time";
+    assert_eq!(quarantined[0].reason, said);
+    running.stop().await;
+}

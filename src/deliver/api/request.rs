@@ -49,6 +49,8 @@ pub struct Request {
     pub max_workers: Option<usize>,
     /// What happens to an event that is older than the vendor takes.
     pub late: Option<Late>,
+    /// The vendor takes the time at which it is told for the time of the event.
+    pub stamps_server_time: bool,
 }
 
 impl Default for Request {
@@ -65,6 +67,7 @@ impl Default for Request {
             headers: Vec::new(),
             max_workers: None,
             late: None,
+            stamps_server_time: false,
         }
     }
 }

@@ -98,6 +98,16 @@ pub(super) fn check(reader: &Reader<'_>, answering: &Answering, auth: Option<&Au
         );
         reader.missing("on_ambiguous", &expected);
     }
+    if let (Some(counts), Some(node)) = (&rules.counts, reader.get("counts"))
+        && counts.short == Short::Split
+        && counts.duplicate.is_none()
+        && *on_ambiguous == Some(OnAmbiguous::Resend)
+        && reader.get("batch").is_some_and(|batch| !matches!(batch.value, Value::Integer(Some(1), _)))
+    {
+        let expected = "short = \"prefix\", or duplicate = \"/POINTER\" if the vendor counts what it had: of a batch that is \
+                        split and sent again, what it took would be there twice";
+        reader.wrong("counts", node, expected);
+    }
     let Some(node) = reader.get("on_ambiguous") else { return needs(reader, says, poll, lookup, auth) };
     match on_ambiguous {
         Some(OnAmbiguous::ResendExpectDuplicate) if !says(Say::Duplicate) && rules.counts.is_none() => {

@@ -42,6 +42,7 @@ impl Places {
             warnings: RefCell::default(),
             secrets: RefCell::default(),
             expiring: RefCell::default(),
+            state_files: RefCell::default(),
         };
         let mut root = tree::parse(&text).unwrap_or_default();
         environment::apply(&mut root, options.environment.iter().cloned(), &report);

@@ -20,6 +20,8 @@ pub(super) struct Report<'a> {
     pub(super) secrets: RefCell<Vec<(SecretSource, Problem)>>,
     /// Keys of secrets, and until when they are good.
     pub(super) expiring: RefCell<Vec<(String, jiff::civil::Date)>>,
+    /// Keys of files in which a rotated token is kept, each of them whose it is.
+    pub(super) state_files: RefCell<Vec<(String, PathBuf, Place)>>,
 }
 
 impl Report<'_> {

@@ -59,8 +59,10 @@ fn request_of(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>, open: bo
         sink.wrong("method", node, "the method in one place: here or in [sink.request]");
     }
     let path = path(&reader, &names, scope);
+    let stamps_server_time = reader.boolean("stamps_server_time").unwrap_or(false);
     let mut request = Request {
-        late: late(&reader, body, &names, scope),
+        late: stamped(&reader, stamps_server_time, late(&reader, body, &names, scope)),
+        stamps_server_time,
         headers: headers(&reader, batch, scope),
         method,
         path,
@@ -173,6 +175,40 @@ fn late(reader: &Reader<'_>, body: Body, params: &[&str], scope: Scope<'_>) -> O
         }
     };
     Some(Late { max_age, then })
+}
+
+/// Longest `max_age_seconds` where the vendor stamps its own time, and the usual one: a punch must not become another one.
+const STAMPED: (u64, u64) = (3600, 300);
+
+/// `stamps_server_time`: what is older than a few minutes would become another punch there.
+fn stamped(reader: &Reader<'_>, stamps: bool, late: Option<Late>) -> Option<Late> {
+    let Some(node) = reader.get("stamps_server_time").filter(|_| stamps) else { return late };
+    let (longest, usual) = STAMPED;
+    let age = reader.get("max_age_seconds");
+    if let (Some(Late { max_age, .. }), Some(age)) = (&late, age)
+        && max_age.as_secs() > longest
+    {
+        let expected =
+            format!("at most {longest} beside stamps_server_time: what is older becomes another punch there");
+        reader.wrong("max_age_seconds", age, &expected);
+    }
+    // What is wrong about the two keys of lateness has been said.
+    let late = match (late, age.is_some() || reader.get("late").is_some()) {
+        (None, false) => Some(Late { max_age: Duration::from_secs(usual), then: Then::Reject }),
+        (late, _) => late,
+    };
+    if let Some(Late { max_age, then }) = &late {
+        let what = if *then == Then::Reject { "are quarantined unsent" } else { "go elsewhere" };
+        let expected =
+            format!("a vendor that is told the time; here events older than {} seconds {what}", max_age.as_secs());
+        reader.doubt(
+            "stamps_server_time",
+            &node.place,
+            "a vendor that takes the time of arrival for the time of the event",
+            &expected,
+        );
+    }
+    late
 }
 
 fn headers(reader: &Reader<'_>, batch: usize, scope: Scope<'_>) -> Vec<(String, Rule)> {

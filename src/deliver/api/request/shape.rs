@@ -45,6 +45,8 @@ pub(in crate::deliver::api) struct Mapper {
     frame: Frame,
     route: Route,
     late: Option<(Late, Option<Route>)>,
+    /// The vendor stamps its own time.
+    stamps: bool,
     headers: Vec<(String, Single)>,
     max_workers: Option<usize>,
     max_bytes: usize,
@@ -121,6 +123,7 @@ impl Mapper {
             late,
             headers: request.headers.iter().map(header).collect::<Result<_, String>>()?,
             max_workers: request.max_workers,
+            stamps: request.stamps_server_time,
             max_bytes: sink.max_bytes,
             open: sink.exit.map(|exit| exit.id_at.clone()),
             base: sink.url.clone(),
@@ -201,7 +204,8 @@ impl Mapper {
         if let Some((Late { max_age, then: Then::Reject }, _)) = &self.late
             && let Some(index) = records.iter().position(|record| late(self.late.as_ref(), &record.event, now))
         {
-            let reason = format!("older than max_age_seconds ({}) when it was to be sent", max_age.as_secs());
+            let why = if self.stamps { "; the vendor would stamp it with its own time" } else { "" };
+            let reason = format!("older than max_age_seconds ({}) when it was to be sent{why}", max_age.as_secs());
             return Err(Refusal::Unmappable { index, reason });
         }
         let (method, path) = self.route(leading, now).map_err(failed(0))?;
