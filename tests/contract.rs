@@ -211,6 +211,30 @@ fn other_ways_to_show_who_we_are_fit_where_the_document_names_them() {
 }
 
 #[test]
+fn a_cookie_that_auth_sends_is_there_and_a_number_in_a_list_of_a_query_is_one() {
+    let key = "auth = { type = \"api_key\", header = \"x-provider-token\", key = { credential = \"hr_token\" } }";
+    let login = "auth = { type = \"login\", url = \"https://hr.example/login\", fields = { \"/key\" = { credential = \"hr_token\" } }, \
+                 token = \"/token\", place = \"cookie:session\" }";
+    let scheme = ("in: header\n      name: X-Provider-Token", "in: cookie\n      name: session");
+    let operation = "operationId: createClocking\n";
+    for (name, fits) in [("session", true), ("sesion", false)] {
+        let declared = format!(
+            "{operation}      parameters:\n        - {{ name: {name}, in: cookie, required: true, schema: {{ type: string }} }}\n        \
+             - {{ name: site, in: query, schema: {{ type: array, items: {{ type: integer }} }} }}\n"
+        );
+        let config =
+            edited(&only("hr"), &[(key, login), ("path = \"/v1/clockings\"", "path = \"/v1/clockings?site=7\"")]);
+        let desk = Desk::new(&config, &edited(DOCUMENT, &[scheme, (operation, &declared)]));
+        let (code, found, _) = desk.findings("hr", &[]);
+        assert_eq!(code, Some(i32::from(!fits)), "{found:?}");
+        assert!(
+            fits || found[0]["message"].as_str().unwrap().contains("lacks the required cookie 'sesion'"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_document_of_openapi_3_1_says_the_same_in_its_own_words() {
     let newer = edited(
         DOCUMENT,

@@ -33,6 +33,9 @@ mod flow;
 #[path = "sinks/forward.rs"]
 mod forward;
 
+#[path = "sinks/intervals.rs"]
+mod intervals;
+
 #[path = "sinks/large_batches.rs"]
 mod large_batches;
 

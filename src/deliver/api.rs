@@ -9,6 +9,8 @@ pub mod follow;
 
 pub mod mapping;
 
+pub mod open;
+
 mod plain;
 
 pub mod preview;
@@ -81,6 +83,8 @@ pub struct Config {
     pub poll: Option<Poll>,
     /// How the sink is asked whether it has an event.
     pub lookup: Option<Lookup>,
+    /// `[sink.open]`: what an exit ends, at a vendor that stores intervals.
+    pub open: Option<open::Open>,
     /// What a lost answer means; `None`: the same bytes go again.
     pub on_ambiguous: Option<OnAmbiguous>,
     /// `[sink.request]`.
@@ -113,6 +117,7 @@ impl Default for Config {
             answers_written: String::new(),
             poll: None,
             lookup: None,
+            open: None,
             on_ambiguous: None,
         }
     }
@@ -125,6 +130,8 @@ pub struct Api {
     url: reqwest::Url,
     /// `[sink.request]` and `[sink.map]`; `None`: the plain sink.
     mapper: Option<Mapper>,
+    /// `[sink.open]`.
+    exit: Option<open::Exit>,
     wire: Wire,
     headers: HeaderMap,
     authority: Authority,
@@ -150,7 +157,7 @@ impl Api {
         if !matches!(config.method.as_str(), "POST" | "PUT" | "PATCH") {
             return Err(Error::Address(format!("method '{}' is not one of POST, PUT, PATCH", config.method)));
         }
-        let mapper = mapper(&config, &url)?;
+        let (mapper, exit) = mappers(&config, &url)?;
         let client = exchange::client(
             config.timeout,
             config.tls,
@@ -170,6 +177,7 @@ impl Api {
             name,
             url,
             mapper,
+            exit,
             wire,
             headers,
             authority,
@@ -232,7 +240,7 @@ impl Api {
     /// What was sent, item by item, where rules compare with it.
     fn items(&self, outgoing: &Outgoing) -> Vec<Value> {
         let keyed = self.config.answers.items.as_ref().is_some_and(|items| matches!(items.key, Key::Field { .. }));
-        if keyed || self.config.lookup.is_some() { outgoing.items() } else { Vec::new() }
+        if keyed || self.config.lookup.is_some() || outgoing.ends.is_some() { outgoing.items() } else { Vec::new() }
     }
 
     /// One request, with who we are on it.
@@ -375,7 +383,17 @@ impl Sink for Api {
     }
 
     fn fit(&self, records: &[Record], corrections: bool) -> usize {
-        self.mapper.as_ref().map_or(records.len(), |mapper| mapper.fit(records, corrections, self.wire.clock.now()))
+        let Some(mapper) = &self.mapper else { return records.len() };
+        if self.exit(records.first(), corrections).is_some() {
+            return 1;
+        }
+        // Entries go together up to the first exit, which goes alone.
+        let entries = records.iter().position(|record| self.exit(Some(record), corrections).is_some());
+        mapper.fit(
+            records.get(..entries.unwrap_or(records.len())).unwrap_or(records),
+            corrections,
+            self.wire.clock.now(),
+        )
     }
 
     async fn send(&mut self, batch: &Batch<'_>) -> Outcome {
@@ -391,6 +409,13 @@ impl Sink for Api {
         }
         let items = self.items(&outgoing);
         let sent = Sent { count, items: &items };
+        let (outgoing, ended) = match outgoing.ends {
+            None => (outgoing, None),
+            Some(_) => match self.completed(&outgoing, key, items.first(), batch.records.first()).await {
+                Ok(completed) => completed,
+                Err(outcome) => return outcome,
+            },
+        };
         let draft = match self.draft(key, &outgoing) {
             Ok(draft) => draft,
             Err(outcome) => return outcome,
@@ -410,7 +435,8 @@ impl Sink for Api {
             }
             other => other,
         };
-        match self.conclude(finding, &draft, sent, batch.records).await {
+        let outcome = self.conclude(finding, &draft, sent, batch.records).await;
+        match open::named(outcome, ended.as_deref()) {
             // It was taken for certain, and nobody could say what became of it.
             Outcome::Retry { reason, .. } | Outcome::Blocked { reason }
                 if polled && self.on_ambiguous().is_careful() =>
@@ -444,14 +470,14 @@ impl Sink for Api {
     }
 }
 
-/// What `[sink.request]` and `[sink.map]` make of events, if there is one of them.
-fn mapper(config: &Config, url: &reqwest::Url) -> Result<Option<Mapper>, Error> {
+/// What `[sink.request]`, `[sink.map]` and `[sink.open]` make of events, if there is one of them.
+fn mappers(config: &Config, url: &reqwest::Url) -> Result<(Option<Mapper>, Option<open::Exit>), Error> {
     if config.request.is_none() && config.map.is_none() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let request = config.request.clone().unwrap_or_default();
-    let surroundings =
-        request::Surroundings { url, method: &config.method, batch: config.batch, max_bytes: config.max_body_bytes };
-    let mapper = Mapper::new(&request, config.map.as_ref(), config.map_correction.as_ref(), &surroundings);
-    mapper.map(Some).map_err(Error::Mapping)
+    let (method, batch, max_bytes) = (&config.method, config.batch, config.max_body_bytes);
+    let around = request::Surroundings { url, method, batch, max_bytes, exit: None };
+    let mapper = Mapper::new(&request, config.map.as_ref(), config.map_correction.as_ref(), &around);
+    Ok((Some(mapper.map_err(Error::Mapping)?), open::Exit::new(config, &around).map_err(Error::Mapping)?))
 }

@@ -270,17 +270,27 @@ pub(super) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_microsecond)
 }
 
-/// Everything but the unreserved characters of RFC 3986 §2.3 as `%XX`.
-pub(super) fn percent_encoded(text: &str) -> String {
+/// Percent-encodes everything but letters, digits and `-._~` (RFC 3986 §2.3); in a form a blank is `+`
+/// (WHATWG URL §5, `application/x-www-form-urlencoded`).
+pub(super) fn encode(text: &str, form: bool, out: &mut String) {
     use std::fmt::Write as _;
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
+    for byte in text.bytes() {
+        match byte {
+            b' ' if form => out.push('+'),
+            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
         }
-        out
-    })
+    }
+}
+
+/// [`encode`] of a text on its own, for an address.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    encode(text, false, &mut out);
+    out
 }
 
 /// Scheme, host and port.

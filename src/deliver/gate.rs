@@ -61,6 +61,11 @@ impl Gate {
         self.with(|state| state.held_until = Some(state.held_until.map_or(until, |held| held.max(until))));
     }
 
+    /// How long the other side still lets nobody in.
+    pub(super) fn held(&self, now: Instant) -> Duration {
+        self.with(|state| state.held_until.map(|until| until.saturating_duration_since(now)).unwrap_or_default())
+    }
+
     /// How long the next request has to wait, and why; `None`: it may leave now.
     pub fn delay(&self, now: Instant) -> Option<(Duration, Why)> {
         self.with(|state| state.delay(now))

@@ -30,6 +30,8 @@ pub mod heartbeat;
 
 mod plan;
 
+mod pointer;
+
 pub mod postgres;
 
 pub mod probe;

@@ -374,7 +374,10 @@ impl<S: Sink> Relay<S> {
         let (rows, bytes) = self.sink.limits();
         let last = batch.records.last().map_or(Seq(0), |r| r.seq);
         let waiting = self.head.borrow().0.saturating_sub(last.0);
-        let wanted = prefetch && self.prefetched.is_none() && waiting >= rows as u64 && !self.cursor.is_ahead();
+        // A paced backlog takes less of it than a batch, and later.
+        let paced = self.flow.is_paced() && last < self.flow.mark;
+        let full = waiting >= rows as u64 && !paced;
+        let wanted = prefetch && self.prefetched.is_none() && full && !self.cursor.is_ahead();
         let (journal, id, nudge) = (self.journal.clone(), self.id, *self.nudges.borrow());
         let read = async {
             if !wanted {

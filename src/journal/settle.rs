@@ -321,7 +321,8 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
             count(sink, settlement);
         }
     }
-    if tx.shared.was_read_provisional(tx.state.sinks[at].id, seq) {
+    let left_early = tx.shared.was_read_provisional(tx.state.sinks[at].id, seq);
+    if left_early {
         tx.settled_provisional.push((tx.state.sinks[at].id, seq));
     }
     if matches!(settlement, Settlement::Delivered | Settlement::Confirmed { .. }) {
@@ -330,7 +331,7 @@ fn settle_one(tx: &mut Tx<'_>, at: usize, seq: u64, settlement: &Settlement) -> 
         if let Settlement::Confirmed { remote_id } = settlement {
             runs::keep_remote_id(conn, sink.id, seq, cap(remote_id))?;
         }
-        correct_late(tx, at, seq)?;
+        correct_late(tx, at, seq, left_early)?;
     }
     if tx.state.sinks[at].position + 1 == seq {
         absorb(tx, at)?;
@@ -413,13 +414,13 @@ fn absorb(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// An event that was read before its boot's clock was right, and settled after: it left with the old times.
-fn correct_late(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error> {
+/// An event that was read before its boot's clock was right (`left_early`), and settled after: it left with the old times.
+fn correct_late(tx: &mut Tx<'_>, at: usize, seq: u64, left_early: bool) -> Result<(), Error> {
     let sink = &tx.state.sinks[at];
     if tx.state.boot.anchor.is_none() || seq < tx.state.boot.first_seq {
         return Ok(());
     }
-    if sink.flight != Some(true) && !tx.shared.was_read_provisional(sink.id, seq) {
+    if sink.flight != Some(true) && !left_early {
         return Ok(());
     }
     if is_unsynchronised(tx.conn, seq)? {

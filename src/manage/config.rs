@@ -28,6 +28,7 @@ mod plain;
 mod presets;
 mod problem;
 mod proxy;
+mod questions;
 mod reader;
 mod remote;
 mod request;

@@ -344,8 +344,8 @@ async fn contract_cases_12_and_13_an_atomic_batch_is_split_and_a_dead_key_blocks
         }
         _ => Reply::new(200, "[101]", usize::MAX),
     })));
-    // Exits too, which the preset itself would not send.
-    let text = format!("batch = 3\nrequest.method = \"POST\"\n{ODOO}");
+    // Exits as if they were entries: the batch is what is looked at.
+    let text = format!("batch = 3\nrequest.method = \"POST\"\nopen.when = {{ \"/punch\" = \"break_out\" }}\n{ODOO}");
     let config = configured(&text, &vendor.url(), world.dir.path());
     world.poisoned(3, &[1]).await;
     let _relay = world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await;

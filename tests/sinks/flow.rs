@@ -309,3 +309,29 @@ async fn take_turns(flow: Flow) {
     let first = |ids: &[String]| order.iter().position(|id| ids.contains(id)).unwrap();
     assert!(first(&new) < last(&bad) && first(&bad) < last(&new), "neither waited for all of the other");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_sink_said_of_its_own_limit_holds_over_a_restart() {
+    let (mut world, vendor) = (World::new().await, VendorApi::start(Behaviour::Ok));
+    let used_up = |_: &_| Reply::ok().header("RateLimit-Remaining", "0").header("RateLimit-Reset", "200");
+    vendor.behave(Behaviour::Custom(Arc::new(used_up)));
+    world.punches(1).await;
+    let sink = |world: &World| {
+        portero::deliver::api::Api::new("far", api_config(vendor.url(), 100, DEADLINE), world.clock.clone()).unwrap()
+    };
+    let relay = world.relay(sink(&world)).await;
+    assert_eq!(world.drained("far").await.delivered, 1);
+    eventually_async("it is kept", DEADLINE, || async {
+        world.journal.sink("far", Start::All).await.unwrap().setback.wait > Duration::from_secs(100)
+    })
+    .await;
+    relay.kill().await;
+    world.reopen().await;
+    world.punches(2).await;
+    let relay = world.relay(sink(&world)).await;
+    relay.until_state("waiting").await;
+    let status = relay.board.read().remove(0);
+    assert_eq!(status.waits_for, Some("the sink says that its rate limit is used up"));
+    assert_eq!(vendor.request_count(), 1);
+    relay.stop().await;
+}

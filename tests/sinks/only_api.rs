@@ -295,3 +295,30 @@ async fn the_order_of_a_device_holds_while_the_sink_takes_little_at_a_time() {
     eventually_async("no flight is left", DEADLINE, || async { crate::world::flight(&world, "far").await.is_none() })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_events_that_a_413_sent_alone_keep_their_keys_over_a_crash() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let mut world = World::new().await;
+    let stored = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&stored);
+    // Too much at once; then eight lone events are taken, and the answer to the ninth is late.
+    let vendor = VendorApi::start(Behaviour::Custom(Arc::new(move |request| match request.event_ids.len() {
+        1 if counted.fetch_add(1, Ordering::SeqCst) < 8 => Reply::ok(),
+        1 => Reply { delay: Duration::from_secs(3600), ..Reply::ok() },
+        _ => Reply::refuse(413),
+    })));
+    world.punches(20).await;
+    let sink = |world: &World| api::Api::new("far", api_config(vendor.url(), 4, TIMEOUT), world.clock.clone()).unwrap();
+    let relay = world.relay(sink(&world)).await;
+    eventually_async("the ninth is on its way", DEADLINE, || async { stored.load(Ordering::SeqCst) == 9 }).await;
+    relay.kill().await;
+    world.reopen().await;
+    vendor.behave(Behaviour::Ok);
+    let relay = world.relay(sink(&world)).await;
+    assert_eq!(world.drained("far").await.delivered, 20);
+    let oracle = vendor.oracle();
+    assert_eq!((oracle.stored.len(), oracle.doubled()), (20, vec![]));
+    assert_eq!(oracle.keys_with_different_bytes, Vec::<String>::new());
+    relay.stop().await;
+}

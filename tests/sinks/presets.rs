@@ -85,14 +85,14 @@ async fn odoo_is_sent_as_named_arguments_with_a_lower_case_bearer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odoo_sets_an_exit_aside_and_sends_nothing_of_it() {
+async fn odoo_sets_a_break_aside_and_sends_nothing_of_it() {
     let world = World::new().await;
     let vendor = VendorApi::start(Behaviour::Ok);
     let text = "preset = \"odoo\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"bearer \" }\n";
     let config = configured(text, &format!("http://127.0.0.1:{}", vendor.port), world.dir.path());
-    let mut exit = world.event(Some("12345678"));
-    exit.reading.punch = Some(Punch::Out);
-    world.append(&[exit]).await;
+    let mut pause = world.event(Some("12345678"));
+    pause.reading.punch = Some(Punch::BreakOut);
+    world.append(&[pause]).await;
     let _relay = world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await;
     assert_eq!(world.drained("far").await.quarantined, 1);
     assert_eq!(vendor.request_count(), 0);

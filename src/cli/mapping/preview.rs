@@ -135,7 +135,11 @@ fn head(one: &Preview) -> (String, Vec<String>) {
     match one {
         Preview::Request(request) => {
             let seqs: Vec<String> = request.seqs.iter().map(|seq| seq.0.to_string()).collect();
-            let mut lines = vec![format!("{} {}", request.method, request.url)];
+            let mut lines = Vec::new();
+            if let Some(asks) = &request.asks {
+                lines.push(format!("asks first: {} {} {}", asks.method, asks.url, asks.body).trim_end().to_owned());
+            }
+            lines.push(format!("{} {}", request.method, request.url));
             lines.extend(request.headers.iter().map(|(name, value)| format!("{name}: {value}")));
             (format!("# event {}", seqs.join(", ")), lines)
         }
@@ -188,14 +192,20 @@ fn object(one: &Preview, records: &[Record]) -> Value {
         Preview::Request(request) => {
             let headers: Map<String, Value> =
                 request.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-            json!({
+            let asks = request.asks.as_ref();
+            let asks = asks.map(|asks| json!({ "method": asks.method, "url": asks.url, "body": asks.body }));
+            let mut shown = json!({
                 "seqs": request.seqs.iter().map(|seq| seq.0).collect::<Vec<_>>(),
                 "event_ids": request.seqs.iter().map(|seq| id(*seq)).collect::<Vec<_>>(),
                 "method": request.method,
                 "url": request.url,
                 "headers": headers,
                 "body": String::from_utf8_lossy(&request.body),
-            })
+            });
+            if let Some(asks) = asks {
+                shown["asks_first"] = asks;
+            }
+            shown
         }
         Preview::Unmappable { seq, reason } => {
             json!({ "seqs": [seq.0], "event_ids": [id(*seq)], "unmappable": reason })

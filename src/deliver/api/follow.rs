@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -70,8 +71,9 @@ impl Api {
         let Some(poll) = self.config.poll.clone() else {
             return blocked("the answer is pending, and the sink has no [sink.poll] that says where to ask");
         };
+        let id = id.map(Value::from);
         let path = match &poll.path {
-            Some(path) => path.address(Subject { item: &Value::Null, event: &Value::Null, id: id.as_deref() }),
+            Some(path) => path.address(Subject { item: &Value::Null, event: &Value::Null, id: id.as_ref() }),
             None => location,
         };
         let url = path.and_then(|path| draft.url.join(&path).ok());
@@ -115,26 +117,15 @@ impl Api {
     /// Asks whether the sink has an item as it was sent.
     pub(super) async fn presence(&mut self, draft: &Draft, item: Option<&Value>, record: Option<&Record>) -> Presence {
         let unknown = |reason: String| Presence::Unknown(Outcome::Blocked { reason });
-        let (Some(lookup), Some(item), Some(record)) = (self.config.lookup.clone(), item, record) else {
+        let own = self.exit(record, false).and_then(|exit| exit.open.lookup.clone());
+        let (Some(lookup), Some(item), Some(record)) = (own.or_else(|| self.config.lookup.clone()), item, record)
+        else {
             return unknown("the sink cannot be asked whether it has an event; check the sink's lookup".to_owned());
         };
-        let mut event = Vec::new();
-        json::write(&record.event, &mut event);
-        let event: Value = serde_json::from_slice(&event).unwrap_or_default();
-        let subject = Subject { item, event: &event, id: None };
-        let url = lookup.path.address(subject).and_then(|path| self.url.join(&path).ok());
-        let body = match &lookup.body {
-            Some(body) => body.json(subject),
-            None => Some(String::new()),
+        let question = match self.question(&lookup, draft, item, record) {
+            Ok(question) => question,
+            Err(outcome) => return Presence::Unknown(outcome),
         };
-        let (Some(url), Some(body)) = (url, body) else {
-            return unknown("a field that lookup names was not in what was sent; check the sink's lookup".to_owned());
-        };
-        if !same_origin(&url, &self.url) {
-            return unknown("lookup leads to another host, where no credential goes; give a path".to_owned());
-        }
-        let method = if lookup.method == "POST" { reqwest::Method::POST } else { reqwest::Method::GET };
-        let question = Draft { method, url, body: body.into(), ..draft.clone() };
         let reply = match self.inquire(question, 1).await {
             Ok(reply) => reply,
             Err(fault) => return Presence::Unknown(fault.outcome),
@@ -155,6 +146,39 @@ impl Api {
         }
     }
 
+    /// A question about an item. It carries no idempotency key: the key is that of what was sent.
+    pub(super) fn question(
+        &self,
+        lookup: &Lookup,
+        draft: &Draft,
+        item: &Value,
+        record: &Record,
+    ) -> Result<Draft, Outcome> {
+        let blocked = |reason: &str| Outcome::Blocked { reason: reason.to_owned() };
+        let mut event = Vec::new();
+        json::write(&record.event, &mut event);
+        let event: Value = serde_json::from_slice(&event).unwrap_or_default();
+        let subject = Subject { item, event: &event, id: None };
+        let url = lookup.path.address(subject).and_then(|path| self.url.join(&path).ok());
+        let body = match &lookup.body {
+            Some(body) => body.json(subject),
+            None => Some(String::new()),
+        };
+        let (Some(url), Some(body)) = (url, body) else {
+            return Err(blocked("a field that lookup names was not in what was sent; check the sink's lookup"));
+        };
+        if !same_origin(&url, &self.url) {
+            return Err(blocked("lookup leads to another host, where no credential goes; give a path"));
+        }
+        let method = if lookup.method == "POST" { reqwest::Method::POST } else { reqwest::Method::GET };
+        let mut question = Draft { method, url, body: body.into(), ..draft.clone() };
+        question.headers.remove(HeaderName::from_static("idempotency-key"));
+        if !question.body.is_empty() {
+            question.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(question)
+    }
+
     /// Judges with the secrets of this sink at hand.
     pub(super) fn judge(&self, rules: &Rules, reply: &Answer, sent: Sent<'_>) -> Finding {
         let hooks: Vec<String> = self.url.query_pairs().map(|(_, value)| value.into_owned()).collect();
@@ -168,8 +192,18 @@ impl Api {
 
 /// What a look-up's answer says; `None` if nothing.
 fn found(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Presence> {
+    Some(match hits(lookup, reply, sent)?.first() {
+        Some(item) => {
+            Presence::Found { remote_id: lookup.remote_id.as_ref().and_then(|pointer| text_of(item.pointer(pointer)?)) }
+        }
+        None => Presence::Absent,
+    })
+}
+
+/// What a look-up found that is what was asked for; `None` if its answer says nothing.
+pub(super) fn hits(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Vec<Value>> {
     if lookup.absent.iter().any(|(from, to)| (*from..=*to).contains(&reply.status)) {
-        return Some(Presence::Absent);
+        return Some(Vec::new());
     }
     if !(200..300).contains(&reply.status) || !reply.complete {
         return None;
@@ -185,10 +219,5 @@ fn found(lookup: &Lookup, reply: &Answer, sent: &Value) -> Option<Presence> {
         let compared: Vec<bool> = compared.collect();
         compared.iter().all(|same| *same) && (lookup.matches.is_empty() || !compared.is_empty())
     };
-    Some(match items.iter().find(|item| same(item)) {
-        Some(item) => {
-            Presence::Found { remote_id: lookup.remote_id.as_ref().and_then(|pointer| text_of(item.pointer(pointer)?)) }
-        }
-        None => Presence::Absent,
-    })
+    Some(items.iter().filter(|item| same(item)).cloned().collect())
 }

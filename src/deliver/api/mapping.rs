@@ -246,6 +246,11 @@ impl Format {
     }
 }
 
+/// `when = { … }`: whether each of these places holds one of these texts.
+pub fn holds(when: &[(Source, Vec<String>)], subject: Subject<'_>) -> bool {
+    when.iter().all(|(source, words)| evaluate::holds(*source, words, subject))
+}
+
 /// Why an event can't be mapped: a sentence that names target and source, and no person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unmappable(pub String);

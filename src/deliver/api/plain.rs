@@ -15,9 +15,12 @@ impl Api {
     /// What leaves for these events, or corrections; they may leave late, behind newer ones.
     pub(super) fn mapped(&self, records: &[Record], correction: bool, late: bool) -> Mapped {
         let key = key(records);
-        if let Some(mapper) = &self.mapper {
+        // After a start the sink takes more at once again: what left alone must then be known to have left alone.
+        let shrunk = self.rows < self.config.batch;
+        let exit = self.exit(records.first(), correction).map(|exit| &exit.mapper);
+        if let Some(mapper) = exit.or(self.mapper.as_ref()) {
             return match mapper.map_as(records, (correction, late), &key, self.wire.clock.now()) {
-                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() },
+                Ok(outgoing) => Mapped::Flight { key, body: outgoing.encode(), keep: mapper.must_be_kept() || shrunk },
                 Err(Refusal::Unmappable { index, reason }) => Mapped::Unmappable { index, reason },
                 Err(Refusal::NotApplicable) => Mapped::NotApplicable,
             };
@@ -33,7 +36,7 @@ impl Api {
             Subject::of(record, correction, late).write(&mut body);
         }
         body.push(b']');
-        Mapped::Flight { key, body, keep: false }
+        Mapped::Flight { key, body, keep: shrunk }
     }
 }
 

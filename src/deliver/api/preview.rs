@@ -4,6 +4,7 @@
 
 use super::Api;
 use super::auth::Beside;
+use super::request::{OPEN, Outgoing};
 use crate::deliver::exchange::percent_encoded;
 use crate::deliver::{Mapped, Sink as _};
 use crate::journal::{Record, Seq};
@@ -38,6 +39,19 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, byte for byte.
     pub body: Vec<u8>,
+    /// What is asked before it leaves; the id that is found stands in the place of `{open}` and at `open.id_at`.
+    pub asks: Option<Question>,
+}
+
+/// A question as it would leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Method.
+    pub method: String,
+    /// Address, secrets in its query masked.
+    pub url: String,
+    /// The body.
+    pub body: String,
 }
 
 impl Api {
@@ -86,17 +100,35 @@ impl Api {
         }
         headers.extend(self.config.headers.iter().chain(&outgoing.headers).cloned());
         let mut url = outgoing.address(&self.url).map(|url| without_secrets(url.as_str())).unwrap_or_default();
+        if outgoing.ends.is_some() {
+            url = url.replace("%7Bopen%7D", OPEN);
+        }
         if let Beside::Query(name) = self.config.auth.beside() {
             let mark = if url.contains('?') { '&' } else { '?' };
             url.push_str(&format!("{mark}{}=***", percent_encoded(name)));
         }
         Request {
             seqs: records.iter().map(|record| record.seq).collect(),
+            asks: self.asks(records, key, &outgoing),
             url,
             method: outgoing.method,
             headers,
             body: outgoing.body,
         }
+    }
+}
+
+impl Api {
+    /// The question that an exit has before it.
+    fn asks(&self, records: &[Record], key: &str, outgoing: &Outgoing) -> Option<Question> {
+        let (exit, record) = (self.exit(records.first(), false)?, records.first()?);
+        let (draft, items) = (self.draft(key, outgoing).ok()?, outgoing.items());
+        let question = self.question(&exit.open.ask, &draft, items.first()?, record).ok()?;
+        Some(Question {
+            method: question.method.to_string(),
+            url: without_secrets(question.url.as_str()),
+            body: String::from_utf8_lossy(&question.body).into_owned(),
+        })
     }
 }
 

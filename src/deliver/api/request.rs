@@ -19,8 +19,9 @@ mod tests;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-pub use outgoing::Outgoing;
+pub use outgoing::{OPEN, Outgoing};
 pub use path::Template as PathTemplate;
+pub use shape::Ending;
 pub(super) use shape::{Mapper, Refusal, Surroundings};
 
 use super::mapping::Rule;
@@ -48,6 +49,8 @@ pub struct Request {
     pub max_workers: Option<usize>,
     /// What happens to an event that is older than the vendor takes.
     pub late: Option<Late>,
+    /// The vendor takes the time at which it is told for the time of the event.
+    pub stamps_server_time: bool,
 }
 
 impl Default for Request {
@@ -64,6 +67,7 @@ impl Default for Request {
             headers: Vec::new(),
             max_workers: None,
             late: None,
+            stamps_server_time: false,
         }
     }
 }
@@ -160,6 +164,26 @@ impl Request {
     /// Whether `wrap` leads somewhere in `envelope`; the error says what is expected.
     pub fn check_envelope(&self) -> Result<(), String> {
         body::Frame::new(self, self.body, true).map(|_| ())
+    }
+
+    /// Whether the id of an open record has a place in the body at `pointer`; the error says what is expected.
+    pub fn check_id_at(&self, pointer: &str) -> Result<(), String> {
+        let expected = || "a place in a JSON body, for example \"/ids/0\" where envelope = { ids = [0] }".to_owned();
+        if !self.body.is_json() || self.body == Body::Ndjson {
+            return Err(expected());
+        }
+        let frame = body::Frame::new(self, self.body, true)?;
+        let mut text = Vec::new();
+        frame.open("", &mut text);
+        text.extend_from_slice(b"{}");
+        frame.close(&mut text);
+        let whole: serde_json::Value = serde_json::from_slice(&text).map_err(|_| expected())?;
+        let there = match whole.pointer(pointer.rsplit_once('/').ok_or_else(expected)?.0) {
+            Some(serde_json::Value::Object(_)) => true,
+            Some(serde_json::Value::Array(_)) => whole.pointer(pointer).is_some(),
+            _ => false,
+        };
+        if there { Ok(()) } else { Err(expected()) }
     }
 
     /// The request as text that says the same whatever the types are called: part of the revision.

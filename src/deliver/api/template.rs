@@ -30,7 +30,7 @@ pub(super) struct Subject<'a> {
     /// The event.
     pub(super) event: &'a Value,
     /// What the sink calls it.
-    pub(super) id: Option<&'a str>,
+    pub(super) id: Option<&'a Value>,
 }
 
 impl Template {
@@ -91,7 +91,7 @@ impl Template {
                 Part::Text(text) => out.push_str(text),
                 Part::Field(pointer) => out.push_str(&write(subject.item.pointer(pointer)?)?),
                 Part::Event(pointer) => out.push_str(&write(subject.event.pointer(pointer)?)?),
-                Part::Id => out.push_str(&write(&Value::String(subject.id?.to_owned()))?),
+                Part::Id => out.push_str(&write(subject.id?)?),
             }
         }
         Some(out)
@@ -107,7 +107,7 @@ mod tests {
     fn places_are_filled_and_what_stands_in_them_cannot_leave_them() {
         let item = json!({ "id": "7/8?x", "n": 12, "at": { "time": "08:30" } });
         let event = json!({ "person": { "external_id": "W 7" } });
-        let subject = Subject { item: &item, event: &event, id: Some("a b") };
+        let subject = Subject { item: &item, event: &event, id: Some(&json!("a b")) };
         let address = |text: &str| Template::parse(text).and_then(|t| t.address(subject));
         assert_eq!(address("/w/{/id}?t={/at/time}&n={/n}").as_deref(), Some("/w/7%2F8%3Fx?t=08%3A30&n=12"));
         assert_eq!(address("/jobs/{id}/{event/person/external_id}").as_deref(), Some("/jobs/a%20b/W%207"));

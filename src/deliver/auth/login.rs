@@ -11,11 +11,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::place::put;
 use super::token::{self, Keeper, Need};
 use super::{Placement, Words};
 use crate::deliver::exchange::percent_encoded;
 use crate::deliver::exchange::{Answer, Draft, Wire};
+use crate::deliver::pointer::put;
 use crate::deliver::{Error, Outcome};
 
 /// `auth = { type = "login" }`.

@@ -5,11 +5,12 @@
 use std::fmt::Display;
 
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::deliver::Error;
 use crate::deliver::exchange::Draft;
 use crate::deliver::exchange::percent_encoded;
+use crate::deliver::pointer::put;
 
 /// Where on a request a credential stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,18 +107,4 @@ fn in_json(body: &[u8], pointer: &str, value: &str) -> Result<Vec<u8>, String> {
     let mut document: Value = serde_json::from_slice(body).map_err(|_| refused())?;
     put(&mut document, pointer, Value::String(value.to_owned())).ok_or_else(refused)?;
     serde_json::to_vec(&document).map_err(|_| refused())
-}
-
-/// Puts a value at a pointer, making the objects on the way; `None` where something else stands in the way.
-pub(super) fn put(document: &mut Value, pointer: &str, value: Value) -> Option<()> {
-    let mut place = document;
-    for name in pointer.strip_prefix('/')?.split('/') {
-        let name = name.replace("~1", "/").replace("~0", "~");
-        if place.is_null() {
-            *place = Value::Object(Map::new());
-        }
-        place = place.as_object_mut()?.entry(name).or_insert(Value::Null);
-    }
-    *place = value;
-    Some(())
 }

@@ -4,13 +4,13 @@
 
 use serde_json::Value;
 
-use super::document::escaped;
 use super::openapi::Operation;
 use super::place::Places;
 use super::{Error, Finding, finding, note};
 use crate::deliver::api::answers::Rules;
 use crate::deliver::api::auth::Auth;
 use crate::deliver::api::rules::{Class, class};
+use crate::deliver::pointer::escaped;
 
 /// Each declared answer must be one of which the sink knows what to do.
 pub(super) fn check(

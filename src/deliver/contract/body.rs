@@ -4,11 +4,12 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{escaped, resolve};
+use super::document::resolve;
 use super::openapi::Operation;
 use super::parameters::{MASK, pairs};
 use super::schema::Schemas;
 use super::{Error, preview};
+use crate::deliver::pointer::escaped;
 
 /// What an operation says of a body.
 pub(super) enum Declared {

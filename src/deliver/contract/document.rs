@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Error, yaml};
+use crate::deliver::pointer::unescaped;
 
 /// Largest document, bytes. The largest that a vendor of note publishes is about half of it.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -101,16 +102,6 @@ impl Node {
             }
         }
     }
-}
-
-/// A token of a JSON pointer as the key that it means (RFC 6901 §4).
-pub(super) fn unescaped(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
-}
-
-/// A key as a token of a JSON pointer.
-pub(super) fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// Follows `$ref`s of the document itself from a place on; gives where it ends and what stands there.

@@ -169,7 +169,9 @@ impl Contract {
         held: &mut Vec<Held>,
         found: &mut Vec<Finding>,
     ) -> Result<(), Error> {
-        let path = request.url.split_once("://").map_or("/", |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        // What stands for the id of an open record is a number at most vendors.
+        let url = request.url.replace(api::request::OPEN, "1");
+        let path = url.split_once("://").map_or("/", |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let wanted = self.operation.map(|index| &openapi.operations[index]);
         let reached = route::find(openapi, places, (&request.method, path), wanted, found);
@@ -220,13 +222,13 @@ impl Contract {
         };
         let credential = match places.sink.auth.beside() {
             Beside::Body(at) if at.starts_with('/') => Some(at.to_owned()),
-            Beside::Body(name) => Some(format!("/{}", document::escaped(name))),
+            Beside::Body(name) => Some(format!("/{}", crate::deliver::pointer::escaped(name))),
             Beside::No | Beside::Query(_) => None,
         };
         for Sent { at, mut value } in values {
             if let Some(credential) = &credential {
                 // Whoever sees to that it is sent also says where it doesn't fit.
-                let _ = values::place_at(&mut value, credential, parameters::MASK.into());
+                let _ = crate::deliver::pointer::put(&mut value, credential, parameters::MASK.into());
             }
             for fault in schema.faults(&value, &self.document.root) {
                 let Fault { instance, pointer, rule, message } = fault;

@@ -4,8 +4,9 @@
 
 use serde_json::Value;
 
-use super::document::{escaped, resolve};
+use super::document::resolve;
 use super::{Error, nearest};
+use crate::deliver::pointer::escaped;
 
 /// The methods that a path item may have (OpenAPI 3.1.0 §4.8.9).
 const METHODS: &[&str] = &["get", "put", "post", "delete", "options", "head", "patch", "trace"];

@@ -44,6 +44,15 @@ pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
     text.split('&').filter(|part| !part.is_empty()).map(pair).collect()
 }
 
+/// What the header `Cookie` carries (RFC 6265 §4.2.1).
+fn cookies(headers: &[(String, String)]) -> Vec<(String, String)> {
+    let held =
+        headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie")).flat_map(|(_, text)| text.split(';'));
+    held.filter_map(|pair| pair.trim().split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// Holds them against what is declared.
 pub(super) fn check(
     root: &Value,
@@ -55,6 +64,7 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let parameters = declared(root, operation)?;
     let query = pairs(carried.query);
+    let cookies = cookies(carried.headers);
     for parameter in &parameters {
         let name = parameter.name;
         let (value, key) = match parameter.place {
@@ -64,7 +74,7 @@ pub(super) fn check(
             "header" => {
                 (carried.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)), places.header(name))
             }
-            "cookie" => (None, places.header("cookie")),
+            "cookie" => (cookies.iter().find(|(known, _)| known == name), places.header("cookie")),
             _ => continue,
         };
         let Some((_, value)) = value else {

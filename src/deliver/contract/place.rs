@@ -4,10 +4,10 @@
 
 use serde_json::Value;
 
-use super::document::{escaped, unescaped};
 use crate::deliver::api::Config;
 use crate::deliver::api::mapping::{Rule, Scalar};
 use crate::deliver::api::request::{Body, Late, Then};
+use crate::deliver::pointer::{escaped, unescaped};
 
 /// A sink's keys.
 pub(super) struct Places<'c> {

@@ -11,7 +11,8 @@ use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::Value;
 
 use super::Error;
-use super::document::{decoded, escaped};
+use super::document::decoded;
+use crate::deliver::pointer::escaped;
 
 /// Longest text of a value in a message, characters.
 const SHOWN: usize = 60;
@@ -89,22 +90,31 @@ impl Schemas {
 
     /// The text of a form, a query, a header or a path as the type that the schema at `pointer` asks for.
     pub(super) fn typed(&self, pointer: &str, text: &str) -> Value {
+        self.typed_within(pointer, text, false)
+    }
+
+    /// `member`: it is one of a list; lists of lists have no form.
+    fn typed_within(&self, pointer: &str, text: &str, member: bool) -> Value {
         let (mut types, mut rest) = (Vec::new(), vec![pointer.to_owned()]);
         for _ in 0..64 {
             let Some(schema) = rest.pop().and_then(|at| Some((self.root.pointer(&at)?, at))) else { break };
             rest.extend(targets(schema.0, &schema.1));
             match schema.0.get("type") {
-                Some(Value::String(word)) => types.push(word.as_str()),
-                Some(Value::Array(words)) => types.extend(words.iter().filter_map(Value::as_str)),
+                Some(Value::String(word)) => types.push((word.as_str(), schema.1)),
+                Some(Value::Array(words)) => {
+                    types.extend(words.iter().filter_map(Value::as_str).map(|word| (word, schema.1.clone())));
+                }
                 _ => {}
             }
         }
         let number = || text.parse::<i64>().ok().map(Value::from).or_else(|| text.parse::<f64>().ok().map(Value::from));
-        for word in types {
+        for (word, at) in types {
             let value = match word {
                 "integer" | "number" => number(),
                 "boolean" => text.parse::<bool>().ok().map(Value::from),
-                "array" => Some(Value::Array(vec![text.into()])),
+                // Of a list one member stands there, in the members' own type.
+                "array" if member => None,
+                "array" => Some(Value::Array(vec![self.typed_within(&format!("{at}/items"), text, true)])),
                 _ => None,
             };
             if let Some(value) = value {

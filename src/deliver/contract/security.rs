@@ -5,11 +5,12 @@
 
 use serde_json::Value;
 
-use super::document::{escaped, resolve};
+use super::document::resolve;
 use super::openapi::Operation;
 use super::parameters::{MASK, pairs};
 use super::{Error, Finding, finding, note, preview};
 use crate::deliver::api::Config;
+use crate::deliver::pointer::escaped;
 
 /// What the sink sends where it shows nothing.
 const NOTHING: &str = "none";

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::document::escaped;
 use super::place::Places;
 use super::schema::Schemas;
 use super::{Error, Finding, finding};
+use crate::deliver::pointer::{self, escaped};
 
 /// A body that was held against a schema.
 pub(super) struct Held {
@@ -61,7 +61,7 @@ pub(super) fn check(
                     (false, _) => value.clone(),
                 };
                 let mut changed = body.value.clone();
-                if place_at(&mut changed, &inside, put).is_none() {
+                if pointer::put(&mut changed, &inside, put).is_none() {
                     continue;
                 }
                 let fault = schemas.get(&body.schema)?.faults(&changed, document);
@@ -83,21 +83,4 @@ pub(super) fn check(
 /// A value as a form would carry it.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Puts a value at a pointer, making the objects on the way; `None` where something else stands in the way.
-pub(super) fn place_at(document: &mut Value, pointer: &str, value: Value) -> Option<()> {
-    let mut place = document;
-    for token in pointer.split('/').skip(1) {
-        if place.is_null() {
-            *place = Value::Object(serde_json::Map::new());
-        }
-        place = match place {
-            Value::Object(object) => object.entry(super::document::unescaped(token)).or_insert(Value::Null),
-            Value::Array(items) => items.get_mut(token.parse::<usize>().ok()?)?,
-            _ => return None,
-        };
-    }
-    *place = value;
-    Some(())
 }

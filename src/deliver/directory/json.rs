@@ -70,7 +70,7 @@ struct Step {
 }
 
 fn tokens(pointer: &str) -> Vec<String> {
-    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
+    pointer.split('/').skip(1).map(crate::deliver::pointer::unescaped).collect()
 }
 
 fn is_at(pointer: &[String], path: &[Step]) -> bool {

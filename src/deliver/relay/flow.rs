@@ -94,7 +94,7 @@ impl Standing {
             backlog_from: None,
             failing_since: None,
             open: state.setback.open,
-            kept: state.setback.attempts > 0,
+            kept: state.setback.attempts > 0 || !state.setback.wait.is_zero(),
         }
     }
 

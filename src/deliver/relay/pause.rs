@@ -58,7 +58,12 @@ impl<S: Sink> Relay<S> {
             let head = *self.head.borrow();
             self.flow.mark(head);
         }
-        if std::mem::take(&mut self.flow.kept) {
+        // What it said of its own limit outlives a restart.
+        let held = self.flow.gate.held(Instant::now());
+        if held >= KEPT_FROM {
+            self.flow.kept = true;
+            self.keep_setback(held, When::Lazy).await?;
+        } else if std::mem::take(&mut self.flow.kept) {
             self.keep_setback(Duration::ZERO, When::Lazy).await?;
         }
         Ok(())
@@ -75,9 +80,10 @@ impl<S: Sink> Relay<S> {
             tracing::warn!(delay_ms = millis(delay), "the sink is out: one request at a time, as a probe");
         }
         self.show(if self.flow.open { "open" } else { "retrying" }, Some(reason));
-        if opened || (asked && delay >= KEPT_FROM) {
+        let held = self.flow.gate.held(Instant::now());
+        if opened || (asked && delay >= KEPT_FROM) || held >= KEPT_FROM {
             self.flow.kept = true;
-            self.keep_setback(delay, When::Lazy).await?;
+            self.keep_setback(delay.max(held), When::Lazy).await?;
         }
         Ok(())
     }
@@ -98,7 +104,10 @@ impl<S: Sink> Relay<S> {
         let (rows, _) = self.sink.limits();
         self.flow.look(head, &self.cursor, rows);
         let wait = setback.wait.min(LONGEST);
-        if !wait.is_zero() {
+        if setback.attempts == 0 && !setback.open {
+            // Nothing was wrong: the sink had said that its limit is used up.
+            self.flow.gate.hold(Instant::now(), wait);
+        } else if !wait.is_zero() {
             tracing::info!(
                 delay_ms = millis(wait),
                 "the sink was failing at the last stop, waiting before the next try"

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::questions::lookup;
 use super::reader::{Reader, as_text};
 use super::tree::{Node, Value};
 use crate::deliver::OnAmbiguous;
@@ -14,7 +15,7 @@ use crate::deliver::api::auth::Auth;
 use crate::deliver::api::follow::{Lookup, Poll};
 use crate::deliver::api::template::Template;
 
-const POINTER: &str = "a JSON pointer, for example \"/error/code\" (\"\" is the whole)";
+pub(super) const POINTER: &str = "a JSON pointer, for example \"/error/code\" (\"\" is the whole)";
 
 const PLACE: &str = "a JSON pointer such as \"/message\", or \"header:NAME\"";
 
@@ -22,7 +23,7 @@ const STATUS: &str = "a list of statuses (409) and classes (\"4xx\")";
 
 const TESTS: &str = "a table with exists, absent, eq, in, prefix or contains, for example { eq = \"DUPLICATE\" }";
 
-const TEMPLATE: &str =
+pub(super) const TEMPLATE: &str =
     "a path with {/POINTER} for what was sent (or {event/POINTER}), for example \"/clock_ins?worker={/worker}\"";
 
 /// What may be said of one item.
@@ -44,7 +45,7 @@ pub(super) struct Answering {
 
 /// The keys that say what answers mean.
 const KEYS: &[&str] =
-    &["on_ambiguous", "answer", "answer_format", "unwrap", "items", "counts", "wait", "poll", "lookup"];
+    &["on_ambiguous", "answer", "answer_format", "unwrap", "items", "counts", "wait", "poll", "lookup", "open"];
 
 /// All that is written about answers, presets included, in one text.
 pub(super) fn written(sink: &Reader<'_>) -> String {
@@ -96,6 +97,16 @@ pub(super) fn check(reader: &Reader<'_>, answering: &Answering, auth: Option<&Au
              to this vendor that an answer was lost"
         );
         reader.missing("on_ambiguous", &expected);
+    }
+    if let (Some(counts), Some(node)) = (&rules.counts, reader.get("counts"))
+        && counts.short == Short::Split
+        && counts.duplicate.is_none()
+        && *on_ambiguous == Some(OnAmbiguous::Resend)
+        && reader.get("batch").is_some_and(|batch| !matches!(batch.value, Value::Integer(Some(1), _)))
+    {
+        let expected = "short = \"prefix\", or duplicate = \"/POINTER\" if the vendor counts what it had: of a batch that is \
+                        split and sent again, what it took would be there twice";
+        reader.wrong("counts", node, expected);
     }
     let Some(node) = reader.get("on_ambiguous") else { return needs(reader, says, poll, lookup, auth) };
     match on_ambiguous {
@@ -164,7 +175,7 @@ fn rules(reader: &Reader<'_>, key: &'static str, verdicts: &[(&'static str, Say)
 }
 
 /// Statuses and classes of them as inclusive ranges.
-fn statuses(reader: &Reader<'_>, key: &'static str) -> Option<Vec<(u16, u16)>> {
+pub(super) fn statuses(reader: &Reader<'_>, key: &'static str) -> Option<Vec<(u16, u16)>> {
     let Some(node) = reader.get(key) else { return Some(Vec::new()) };
     let items = match &node.value {
         Value::Array(items) if !items.is_empty() => items.as_slice(),
@@ -295,7 +306,7 @@ pub(super) fn is_pointer(text: &str) -> bool {
     text.is_empty() || text.starts_with('/')
 }
 
-fn pointer(reader: &Reader<'_>, key: &'static str) -> Option<String> {
+pub(super) fn pointer(reader: &Reader<'_>, key: &'static str) -> Option<String> {
     let node = reader.get(key)?;
     let pointer = as_text(node).filter(|text| is_pointer(text));
     if pointer.is_none() {
@@ -399,7 +410,7 @@ fn waits(reader: &Reader<'_>) -> Vec<Wait> {
     waits
 }
 
-fn template(reader: &Reader<'_>, key: &'static str, path: bool) -> Option<Template> {
+pub(super) fn template(reader: &Reader<'_>, key: &'static str, path: bool) -> Option<Template> {
     let text = reader.text(key, TEMPLATE)?;
     let template = Template::parse(text).filter(|_| !path || text.starts_with('/'));
     if let (None, Some(node)) = (&template, reader.get(key)) {
@@ -422,46 +433,4 @@ fn poll(reader: &Reader<'_>) -> Option<Poll> {
     let answers = rules(&table, "answer", VERDICTS);
     table.finish(&[]);
     Some(Poll { path, interval, deadline, answers })
-}
-
-fn lookup(reader: &Reader<'_>) -> Option<Lookup> {
-    let table = reader.child("lookup", "a table [sink.lookup]")?;
-    let method = table.word("method", &[("GET", "GET"), ("POST", "POST")]).unwrap_or("GET");
-    if table.get("path").is_none() {
-        table.missing("path", TEMPLATE);
-    }
-    let path = template(&table, "path", true);
-    let body = template(&table, "body", false);
-    let at = match table.get("at") {
-        Some(_) => pointer(&table, "at"),
-        None => Some(String::new()),
-    };
-    let mut matches = Vec::new();
-    const MATCH: &str =
-        "a pointer into what was sent, or { contains = \"/POINTER\" } or { contains = \"T{/POINTER}:\" }";
-    if let Some(same) = table.child("match", "a table such as { \"/check_in\" = \"/check_in\" }") {
-        for (theirs, place, node) in same.entries() {
-            if !is_pointer(theirs) {
-                same.report.error(same.report.problem(place, &same.key(theirs), "no pointer", POINTER));
-                continue;
-            }
-            let (ours, loosely) = match &node.value {
-                Value::Table(inner) => (inner.get("contains").and_then(as_text), true),
-                _ => (as_text(node), false),
-            };
-            let ours = ours.and_then(|ours| match ours {
-                pointer if is_pointer(pointer) => Template::parse(&format!("{{{pointer}}}")),
-                text if loosely && text.contains("{/") => Template::parse(text),
-                _ => None,
-            });
-            match ours {
-                Some(ours) => matches.push((theirs.to_owned(), ours, loosely)),
-                None => same.wrong(theirs, node, MATCH),
-            }
-        }
-    }
-    let remote_id = pointer(&table, "remote_id");
-    let absent = statuses(&table, "absent_status");
-    table.finish(&[]);
-    Some(Lookup { method: method.to_owned(), path: path?, body, at: at?, matches, remote_id, absent: absent? })
 }

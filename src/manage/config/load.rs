@@ -174,6 +174,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     let sink_names = sinks.iter().filter_map(|s| s.name.as_ref().map(|(n, place)| (&s.path, n, place)));
     unique(report, "a name that no other sink has", sink_names);
     devices(report, &terminals);
+    state_files(report);
     clients(report, &brokers);
     page_alone(report, &brokers, &manage);
     remote::broker(report, &remote_place, manage.remote.as_ref(), &brokers);
@@ -237,6 +238,23 @@ fn devices(report: &Report<'_>, terminals: &[Terminal]) {
             let found = format!("{}, the device of \"{owner}\"", tree::quoted(&device.display().to_string()));
             let key = format!("{}.link.device", terminal.path);
             report.error(report.problem(place, &key, &found, "a device of its own for each terminal"));
+        }
+    }
+}
+
+/// A refresh token is good once: two logins that keep theirs in one file would each lose what the other one got.
+fn state_files(report: &Report<'_>) {
+    // The file itself need not be there yet.
+    let real = |path: &PathBuf| match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path.clone(),
+    };
+    let files: Vec<_> =
+        report.state_files.take().into_iter().map(|(key, path, place)| (key, real(&path), path, place)).collect();
+    for (index, (key, at, path, place)) in files.iter().enumerate() {
+        if let Some((other, ..)) = files[..index].iter().find(|(_, earlier, ..)| earlier == at) {
+            let found = format!("{}, the file of {other}", tree::quoted(&path.display().to_string()));
+            report.error(report.problem(place, key, &found, "a file of its own for each login"));
         }
     }
 }

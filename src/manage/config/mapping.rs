@@ -5,7 +5,8 @@
 mod options;
 mod time;
 
-use self::options::{fits, options, when};
+pub(super) use self::options::when;
+use self::options::{fits, options};
 use self::time::time;
 use super::reader::{Reader, as_text};
 use super::suggest::nearest;

@@ -22,6 +22,8 @@ pub(super) struct Report<'a> {
     pub(super) secrets: RefCell<Vec<(SecretSource, Problem)>>,
     /// Keys of secrets, and until when they are good.
     pub(super) expiring: RefCell<Vec<(String, jiff::civil::Date)>>,
+    /// Keys of files in which a rotated token is kept, each of them whose it is.
+    pub(super) state_files: RefCell<Vec<(String, PathBuf, Place)>>,
     /// The bundle over the file, and what it is called.
     pub(super) bundle: Option<(PathBuf, Lines<'a>)>,
     /// What the file lets a bundle do.
@@ -38,6 +40,7 @@ impl<'a> Report<'a> {
             warnings: RefCell::default(),
             secrets: RefCell::default(),
             expiring: RefCell::default(),
+            state_files: RefCell::default(),
             bundle: None,
             may: Vec::new(),
         }

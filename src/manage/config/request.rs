@@ -8,7 +8,7 @@ use super::mapping::{self, Scope, json, rule};
 use super::reader::{Reader, as_text, one_of};
 use super::tree::{Node, Value};
 use crate::deliver::api::mapping::{Origin, Rule, Scalar};
-use crate::deliver::api::request::{Body, Late, PathTemplate, Request, Then};
+use crate::deliver::api::request::{Body, Late, OPEN, PathTemplate, Request, Then};
 
 /// Methods that carry something.
 const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
@@ -17,6 +17,28 @@ const PATH: &str = "a path such as \"/v1/clockings\", or a table such as { from 
 
 /// `[sink.request]`. Where something was wrong it has been reported, and the result is of no use.
 pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) -> Option<Box<Request>> {
+    request_of(sink, batch, site_zone, false)
+}
+
+/// `[sink.open.request]`: one exit, with the id of the record that it ends. What it doesn't say of headers and of what is
+/// too old is said by `[sink.request]`.
+pub(super) fn exit_request(
+    open: &Reader<'_>,
+    site_zone: Option<&str>,
+    entry: Option<&Request>,
+) -> Option<Box<Request>> {
+    let mut request = request_of(open, 1, site_zone, true)?;
+    if let Some(entry) = entry {
+        if request.headers.is_empty() {
+            request.headers.clone_from(&entry.headers);
+        }
+        let refused = entry.late.as_ref().filter(|late| late.then == Then::Reject);
+        request.late = request.late.take().or_else(|| refused.cloned());
+    }
+    Some(request)
+}
+
+fn request_of(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>, open: bool) -> Option<Box<Request>> {
     let reader = sink.child("request", "a table [sink.request]")?;
     let scope = Scope { site_zone, flat: true };
     let body = reader.word("body", Body::WORDS).unwrap_or_default();
@@ -28,16 +50,19 @@ pub(super) fn request(sink: &Reader<'_>, batch: usize, site_zone: Option<&str>) 
         reader.wrong("body", node, &format!("batch = 1 beside it, or {}", one_of(many)));
     }
     let params = params(&reader, scope);
-    let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).chain(open.then_some(OPEN)).collect();
     let method = method(&reader, body, scope);
     if method.is_some()
+        && !open
         && let Some(node) = sink.get("method")
     {
         sink.wrong("method", node, "the method in one place: here or in [sink.request]");
     }
     let path = path(&reader, &names, scope);
+    let stamps_server_time = reader.boolean("stamps_server_time").unwrap_or(false);
     let mut request = Request {
-        late: late(&reader, body, &names, scope),
+        late: stamped(&reader, stamps_server_time, late(&reader, body, &names, scope)),
+        stamps_server_time,
         headers: headers(&reader, batch, scope),
         method,
         path,
@@ -150,6 +175,40 @@ fn late(reader: &Reader<'_>, body: Body, params: &[&str], scope: Scope<'_>) -> O
         }
     };
     Some(Late { max_age, then })
+}
+
+/// Longest `max_age_seconds` where the vendor stamps its own time, and the usual one: a punch must not become another one.
+const STAMPED: (u64, u64) = (3600, 300);
+
+/// `stamps_server_time`: what is older than a few minutes would become another punch there.
+fn stamped(reader: &Reader<'_>, stamps: bool, late: Option<Late>) -> Option<Late> {
+    let Some(node) = reader.get("stamps_server_time").filter(|_| stamps) else { return late };
+    let (longest, usual) = STAMPED;
+    let age = reader.get("max_age_seconds");
+    if let (Some(Late { max_age, .. }), Some(age)) = (&late, age)
+        && max_age.as_secs() > longest
+    {
+        let expected =
+            format!("at most {longest} beside stamps_server_time: what is older becomes another punch there");
+        reader.wrong("max_age_seconds", age, &expected);
+    }
+    // What is wrong about the two keys of lateness has been said.
+    let late = match (late, age.is_some() || reader.get("late").is_some()) {
+        (None, false) => Some(Late { max_age: Duration::from_secs(usual), then: Then::Reject }),
+        (late, _) => late,
+    };
+    if let Some(Late { max_age, then }) = &late {
+        let what = if *then == Then::Reject { "are quarantined unsent" } else { "go elsewhere" };
+        let expected =
+            format!("a vendor that is told the time; here events older than {} seconds {what}", max_age.as_secs());
+        reader.doubt(
+            "stamps_server_time",
+            &node.place,
+            "a vendor that takes the time of arrival for the time of the event",
+            &expected,
+        );
+    }
+    late
 }
 
 fn headers(reader: &Reader<'_>, batch: usize, scope: Scope<'_>) -> Vec<(String, Rule)> {

@@ -12,7 +12,7 @@ use super::plain::name;
 use super::reader::{Reader, as_text};
 use super::request;
 use super::tree::Place;
-use super::{answers, auth, database, presets, proxy};
+use super::{answers, auth, database, presets, proxy, questions};
 use crate::deliver::relay::{Flow, Order};
 use crate::deliver::{self, Kind, UnknownPerson, api};
 use crate::journal::Start;
@@ -39,6 +39,7 @@ const API_KEYS: &[&str] = &[
     "wait",
     "poll",
     "lookup",
+    "open",
     "request",
     "map",
     "map_correction",
@@ -151,6 +152,13 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
     let client_fails = client.is_none() && reader.get("client_cert").is_some();
     let proxy = proxy::proxy(reader);
     let answering = answers::answering(reader);
+    let beside = questions::Beside {
+        site_zone,
+        map: map.as_ref(),
+        request: request.as_deref(),
+        on_ambiguous: answering.on_ambiguous,
+    };
+    let open = questions::open(reader, &beside);
     answers::check(reader, &answering, (!auth_fails).then_some(&auth));
     const URL: &str = "the address of the API, for example \"https://vendor.example/api/v1/events\"";
     let text = reader.need_text("url", URL)?;
@@ -195,6 +203,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         answers_written: answers::written(reader),
         poll: answering.poll,
         lookup: answering.lookup,
+        open,
         on_ambiguous: answering.on_ambiguous,
         request,
         map,

@@ -76,7 +76,7 @@ impl Compiled {
         }
         let rule = &self.rule;
         let fail = |what: &str| Unmappable::new(&self.target, rule, what);
-        if !rule.when.iter().all(|(source, words)| holds(*source, words, subject)) {
+        if !super::holds(&rule.when, subject) {
             return Ok(None);
         }
         let taken = match &rule.origin {
@@ -171,7 +171,7 @@ fn edited(json: &str) -> Option<Out<'_>> {
 }
 
 /// Whether one of these texts stands there.
-fn holds(source: Source, words: &[String], subject: Subject<'_>) -> bool {
+pub(super) fn holds(source: Source, words: &[String], subject: Subject<'_>) -> bool {
     let is = |text: &str| words.iter().any(|word| word == text);
     match source.read(subject) {
         Some(Found::Text(text)) => is(&text),

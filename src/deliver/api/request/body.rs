@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::{Body, Request};
 use crate::deliver::api::mapping::Subject;
+use crate::deliver::exchange::encode;
+use crate::deliver::pointer;
 use crate::event::json::rfc3339;
 
 /// Stands where the items go while an envelope is being cut in two; nobody writes that into a configuration.
@@ -22,7 +24,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// `single`: no array even where the body could hold one. The error says what is wrong with `wrap` or `envelope`.
+    /// `single`: no list even where the body could hold one. The error says what is wrong with `wrap` or `envelope`.
     pub(super) fn new(request: &Request, body: Body, single: bool) -> Result<Self, String> {
         let frame = |before: &str, between, after: &str| Self {
             before: before.to_owned(),
@@ -36,7 +38,8 @@ impl Frame {
             Body::Ndjson => frame("", "\n", "\n"),
             Body::Wrapped => {
                 let (before, after) = cut(&request.envelope, &request.wrap)?;
-                frame(&format!("{before}["), ",", &format!("]{after}"))
+                let (open, close) = if single { ("", "") } else { ("[", "]") };
+                frame(&format!("{before}{open}"), ",", &format!("{close}{after}"))
             }
             Body::JsonRpc => {
                 let (before, after) = cut(&request.envelope, &request.wrap)?;
@@ -72,37 +75,12 @@ impl Frame {
 /// The text of an envelope before and after the place where the items go.
 fn cut(envelope: &str, wrap: &str) -> Result<(String, String), String> {
     let mut value: Value = serde_json::from_str(envelope).map_err(|_| "an envelope that is JSON".to_owned())?;
-    place(&mut value, wrap, HERE.into()).ok_or_else(|| format!("a place for the items; \"{wrap}\" leads nowhere"))?;
+    pointer::put(&mut value, wrap, HERE.into())
+        .ok_or_else(|| format!("a place for the items; \"{wrap}\" leads nowhere"))?;
     let (text, here) = (value.to_string(), Value::from(HERE).to_string());
     match text.split(&here).collect::<Vec<_>>().as_slice() {
         [before, after] => Ok(((*before).to_owned(), (*after).to_owned())),
         _ => Err("an envelope without control characters".to_owned()),
-    }
-}
-
-/// Puts a value under a JSON pointer, making the objects on the way; in a list the index of a member, or the next free one.
-fn place(value: &mut Value, pointer: &str, new: Value) -> Option<()> {
-    let Some(rest) = pointer.strip_prefix('/') else {
-        *value = new;
-        return pointer.is_empty().then_some(());
-    };
-    let (token, rest) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    let token = token.replace("~1", "/").replace("~0", "~");
-    match value {
-        Value::Object(object) => {
-            place(object.entry(token).or_insert_with(|| Value::Object(serde_json::Map::new())), rest, new)
-        }
-        Value::Array(list) => {
-            let index: usize = token.parse().ok()?;
-            if index == list.len() {
-                list.push(Value::Object(serde_json::Map::new()));
-            }
-            place(list.get_mut(index)?, rest, new)
-        }
-        _ => None,
     }
 }
 
@@ -113,7 +91,7 @@ pub(super) fn cloud_event(subject: Subject<'_>, out: &mut Vec<u8>) {
     let mut source = String::from("/portero");
     for part in [&event.source.tenant, &event.source.site_id, &event.source.terminal_id] {
         source.push('/');
-        super::path::encode(part, false, &mut source);
+        encode(part, false, &mut source);
     }
     let kind = match subject.correction {
         true => "correction",

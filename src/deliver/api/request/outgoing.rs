@@ -7,6 +7,16 @@ use std::ops::Range;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
+use crate::deliver::api::answers::text_of;
+use crate::deliver::exchange::percent_encoded;
+use crate::deliver::pointer;
+
+/// First byte of the kept form of a request that waits for the record that it is to end: the same, and where that goes.
+const WAITING: u8 = 2;
+
+/// What stands in a path for that record's id; a percent-encoded path has no braces.
+pub const OPEN: &str = "{open}";
+
 /// First byte of the kept form. No JSON begins with it, so that the plain bodies of a plain sink are told apart.
 const VERSION: u8 = 1;
 
@@ -25,6 +35,9 @@ pub struct Outgoing {
     pub body: Vec<u8>,
     /// Where the items are.
     pub(super) sent: Vec<Sent>,
+    /// It says which open record it ends, and that is asked for before it leaves: where that goes in the body, a JSON
+    /// pointer; empty: in the path only.
+    pub(in crate::deliver::api) ends: Option<String>,
 }
 
 /// An item that was sent.
@@ -95,10 +108,25 @@ impl Outgoing {
         Ok((method, address))
     }
 
+    /// The same with the id of the record that it ends; `None` where that has no place.
+    pub(in crate::deliver::api) fn ending(&self, id: &Value) -> Option<Self> {
+        let mut outgoing = self.clone();
+        let text = text_of(id)
+            .filter(|_| id.is_string() || id.is_number())
+            .filter(|text| !matches!(text.as_str(), "" | "." | ".."))?;
+        if let Some(pointer) = outgoing.ends.take().filter(|pointer| !pointer.is_empty()) {
+            let mut body: Value = serde_json::from_slice(&outgoing.body).ok()?;
+            pointer::put(&mut body, &pointer, id.clone())?;
+            outgoing.body = serde_json::to_vec(&body).ok()?;
+        }
+        outgoing.path_and_query = outgoing.path_and_query.replace(OPEN, &percent_encoded(&text));
+        Some(outgoing)
+    }
+
     /// The form in which it is kept.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 256);
-        out.push(VERSION);
+        out.push(if self.ends.is_some() { WAITING } else { VERSION });
         for text in [&self.method, &self.path_and_query, &self.content_type] {
             put(text.as_bytes(), &mut out);
         }
@@ -122,12 +150,16 @@ impl Outgoing {
                 }
             }
         }
+        if let Some(pointer) = &self.ends {
+            put(pointer.as_bytes(), &mut out);
+        }
         out
     }
 
     /// The inverse of [`Outgoing::encode`]; `None` for anything else, above all for the JSON body of a plain sink.
     pub fn decode(kept: &[u8]) -> Option<Self> {
-        let mut rest = kept.strip_prefix(&[VERSION])?;
+        let waiting = *kept.first()? == WAITING;
+        let mut rest = kept.strip_prefix(&[if waiting { WAITING } else { VERSION }])?;
         let rest = &mut rest;
         let mut outgoing =
             Self { method: text(rest)?, path_and_query: text(rest)?, content_type: text(rest)?, ..Self::default() };
@@ -144,6 +176,7 @@ impl Outgoing {
                 _ => return None,
             });
         }
+        outgoing.ends = if waiting { Some(text(rest)?) } else { None };
         rest.is_empty().then_some(outgoing)
     }
 }
@@ -187,23 +220,41 @@ mod tests {
             headers: vec![("x-a".to_owned(), "1".to_owned())],
             body: br#"{"e":[{"a":1},{"a":2}]}"#.to_vec(),
             sent: vec![Sent::Within(6..13), Sent::Apart(br#"{"a":3}"#.to_vec())],
+            ends: None,
         }
     }
 
     #[test]
     fn what_is_kept_is_what_comes_back() {
-        let outgoing = sample();
-        let kept = outgoing.encode();
-        assert_eq!(Outgoing::decode(&kept), Some(outgoing));
-        // Damage in any byte and any shortening is either noticed or gives another request; nothing panics.
-        for at in 0..kept.len() {
-            assert_ne!(Outgoing::decode(&kept[..at]), Some(sample()));
-            let mut damaged = kept.clone();
-            damaged[at] ^= 0x40;
-            if let Some(other) = Outgoing::decode(&damaged) {
-                let _ = other.items();
-                assert_ne!(other, sample());
+        for sample in [sample(), Outgoing { ends: Some("/e/0".to_owned()), ..sample() }] {
+            let kept = sample.encode();
+            assert_eq!(Outgoing::decode(&kept).as_ref(), Some(&sample));
+            // Damage in any byte and any shortening is either noticed or gives another request; nothing panics.
+            for at in 0..kept.len() {
+                assert_ne!(Outgoing::decode(&kept[..at]).as_ref(), Some(&sample));
+                let mut damaged = kept.clone();
+                damaged[at] ^= 0x40;
+                if let Some(other) = Outgoing::decode(&damaged) {
+                    let _ = other.items();
+                    assert_ne!(other, sample);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn an_exit_gets_the_id_of_the_record_that_it_ends_in_its_path_and_its_body() {
+        let waiting = Outgoing {
+            ends: Some("/ids/0".to_owned()),
+            ..Outgoing::plain("PATCH", "/t/{open}/stop?a=%7B", br#"{"ids":[0],"vals":{"b":1}}"#.to_vec())
+        };
+        let ended = waiting.ending(&serde_json::json!(101)).expect("there is a place");
+        assert_eq!((ended.path_and_query.as_str(), ended.ends), ("/t/101/stop?a=%7B", None));
+        assert_eq!(ended.body, br#"{"ids":[101],"vals":{"b":1}}"#);
+        let texts = waiting.ending(&serde_json::json!("a/b"));
+        assert_eq!(texts.map(|t| t.path_and_query).as_deref(), Some("/t/a%2Fb/stop?a=%7B"));
+        for none in [serde_json::json!(".."), serde_json::json!(""), serde_json::json!(null), serde_json::json!({})] {
+            assert_eq!(waiting.ending(&none), None, "{none}");
         }
     }
 

@@ -3,9 +3,9 @@
 //! Must not: let a value change the path's structure: everything but letters, digits and `-._~` is percent-encoded, and
 //! `.`, `..` and an empty value are refused.
 
-use std::fmt::Write as _;
-
+use super::outgoing::OPEN;
 use crate::deliver::api::mapping::{Origin, Rule, Single, Source, Subject, Unmappable};
+use crate::deliver::exchange::encode;
 
 /// Characters that may stand in a path or query as they are (RFC 3986 §3.3, §3.4), beside letters and digits; without the
 /// apostrophe, which the URL standard encodes in a query.
@@ -25,8 +25,8 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads `/employees/{/person/external_id}/clock`; `params` are the names that may stand in braces. The error says
-    /// what is expected.
+    /// Reads `/employees/{/person/external_id}/clock`; `params` are the names that may stand in braces, [`OPEN`] among
+    /// them where the id of an open record may. The error says what is expected.
     pub fn parse(text: &str, params: &[&str]) -> Result<Self, String> {
         if !text.starts_with('/') {
             return Err("a path that begins with \"/\"".to_owned());
@@ -37,6 +37,7 @@ impl Template {
             push_literal(literal, &mut pieces)?;
             let (name, after) = after.split_once('}').ok_or("a \"}\" after each \"{\"")?;
             pieces.push(match Source::at(name) {
+                _ if name == "open" && params.contains(&OPEN) => Piece::Literal(OPEN.to_owned()),
                 Some(source) if name.starts_with('/') => Piece::Source(source),
                 _ if params.contains(&name) => Piece::Param(name.to_owned()),
                 _ if name.starts_with('/') => {
@@ -75,8 +76,9 @@ enum Ready {
 }
 
 impl Path {
-    pub(super) fn new(text: &str, params: &[(String, Rule)]) -> Result<Self, String> {
-        let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    /// `open`: it may name the record that it ends.
+    pub(super) fn new(text: &str, params: &[(String, Rule)], open: bool) -> Result<Self, String> {
+        let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).chain(open.then_some(OPEN)).collect();
         let mut ready = Vec::new();
         for piece in Template::parse(text, &names)?.0 {
             let (name, rule) = match piece {
@@ -115,21 +117,6 @@ impl Path {
             }
         }
         Ok(())
-    }
-}
-
-/// Percent-encodes everything but letters, digits and `-._~` (RFC 3986 §2.3); in a form a blank is `+`
-/// (WHATWG URL §5, `application/x-www-form-urlencoded`).
-pub(super) fn encode(text: &str, form: bool, out: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b' ' if form => out.push('+'),
-            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            byte => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
     }
 }
 

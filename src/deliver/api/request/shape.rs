@@ -37,15 +37,21 @@ pub(in crate::deliver::api) struct Mapper {
     /// `None`: the event's own JSON.
     item: Option<Item>,
     correction: Option<Item>,
+    /// What a look-up is told where it isn't what stands in the body.
+    asked: Option<Item>,
     body: Body,
     /// One event a request, always.
     single: bool,
     frame: Frame,
     route: Route,
     late: Option<(Late, Option<Route>)>,
+    /// The vendor stamps its own time.
+    stamps: bool,
     headers: Vec<(String, Single)>,
     max_workers: Option<usize>,
     max_bytes: usize,
+    /// Where the id of an open record goes.
+    open: Option<String>,
     base: reqwest::Url,
 }
 
@@ -55,6 +61,17 @@ pub(in crate::deliver::api) struct Surroundings<'c> {
     pub(in crate::deliver::api) method: &'c str,
     pub(in crate::deliver::api) batch: usize,
     pub(in crate::deliver::api) max_bytes: usize,
+    /// The requests are exits, which end an open record.
+    pub(in crate::deliver::api) exit: Option<&'c Ending>,
+}
+
+/// What is different about a request that ends an open record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Where that record's id goes in the body, a JSON pointer; empty: in the path only.
+    pub id_at: String,
+    /// Targets of the mapping that are only asked with.
+    pub ask_only: Vec<Vec<String>>,
 }
 
 impl Mapper {
@@ -73,7 +90,7 @@ impl Mapper {
         if !body.is_json() && map.is_none() {
             return Err("a form or a query needs [sink.map]".to_owned());
         }
-        let single = body.is_single() || (sink.batch <= 1 && body == Body::JsonRpc);
+        let single = sink.exit.is_some() || body.is_single() || (sink.batch <= 1 && body == Body::JsonRpc);
         let late = match &request.late {
             None => None,
             Some(late) => {
@@ -82,7 +99,7 @@ impl Mapper {
                     Then::Elsewhere { path, method } => {
                         let path = path.as_deref().or(request.path.as_ref());
                         let method = method.as_deref().or(request.method.as_ref());
-                        Some(Route::new(method, path, request, sink.method)?)
+                        Some(Route::new(method, path, request, sink)?)
                     }
                 };
                 Some((late.clone(), elsewhere))
@@ -91,17 +108,24 @@ impl Mapper {
         let header = |(name, rule): &(String, Rule)| -> Result<(String, Single), String> {
             Ok((name.clone(), Single::new(&format!("header {name}"), rule)?))
         };
+        let written = map.zip(sink.exit.filter(|exit| !exit.ask_only.is_empty())).map(|(map, exit)| {
+            let fields = map.fields.iter().filter(|field| !exit.ask_only.contains(&field.target));
+            Mapping { fields: fields.cloned().collect() }
+        });
         Ok(Self {
-            item: map.map(Item::new).transpose()?,
+            item: written.as_ref().or(map).map(Item::new).transpose()?,
+            asked: map.filter(|_| written.is_some()).map(Item::new).transpose()?,
             correction: correction.map(Item::new).transpose()?,
             body,
             single,
             frame: Frame::new(request, body, single)?,
-            route: Route::new(request.method.as_ref(), request.path.as_ref(), request, sink.method)?,
+            route: Route::new(request.method.as_ref(), request.path.as_ref(), request, sink)?,
             late,
             headers: request.headers.iter().map(header).collect::<Result<_, String>>()?,
             max_workers: request.max_workers,
+            stamps: request.stamps_server_time,
             max_bytes: sink.max_bytes,
+            open: sink.exit.map(|exit| exit.id_at.clone()),
             base: sink.url.clone(),
         })
     }
@@ -180,13 +204,15 @@ impl Mapper {
         if let Some((Late { max_age, then: Then::Reject }, _)) = &self.late
             && let Some(index) = records.iter().position(|record| late(self.late.as_ref(), &record.event, now))
         {
-            let reason = format!("older than max_age_seconds ({}) when it was to be sent", max_age.as_secs());
+            let why = if self.stamps { "; the vendor would stamp it with its own time" } else { "" };
+            let reason = format!("older than max_age_seconds ({}) when it was to be sent{why}", max_age.as_secs());
             return Err(Refusal::Unmappable { index, reason });
         }
         let (method, path) = self.route(leading, now).map_err(failed(0))?;
         let mut outgoing = Outgoing {
             method,
             content_type: self.body.content_type().unwrap_or_default().to_owned(),
+            ends: self.open.clone(),
             ..Outgoing::default()
         };
         for (name, value) in &self.headers {
@@ -206,7 +232,14 @@ impl Mapper {
                 }
                 let start = outgoing.body.len();
                 self.write(subject_of(record), &mut outgoing.body).map_err(failed(index))?;
-                outgoing.sent.push(Sent::Within(start..outgoing.body.len()));
+                outgoing.sent.push(match &self.asked {
+                    None => Sent::Within(start..outgoing.body.len()),
+                    Some(asked) => {
+                        let mut json = Vec::new();
+                        asked.write(subject_of(record), &mut json).map_err(failed(index))?;
+                        Sent::Apart(json)
+                    }
+                });
             }
             self.frame.close(&mut outgoing.body);
         } else {
@@ -220,7 +253,11 @@ impl Mapper {
                 query = text;
             }
             let mut json = Vec::new();
-            self.write(leading, &mut json).map_err(failed(0))?;
+            match &self.asked {
+                Some(asked) => asked.write(leading, &mut json),
+                None => self.write(leading, &mut json),
+            }
+            .map_err(failed(0))?;
             outgoing.sent.push(Sent::Apart(json));
         }
         outgoing.path_and_query = path::join(&self.base, &path, &query);
@@ -277,15 +314,15 @@ impl Route {
         method: Option<&Rule>,
         path: Option<&Rule>,
         request: &Request,
-        default_method: &str,
+        sink: &Surroundings<'_>,
     ) -> Result<Self, String> {
-        let default = Rule::plain(Origin::Constant(Scalar::Text(default_method.to_owned())));
+        let default = Rule::plain(Origin::Constant(Scalar::Text(sink.method.to_owned())));
         let method = method.unwrap_or(&default);
         let constant = |rule: &Rule| matches!(rule.origin, Origin::Constant(_));
         let mut paths = BTreeMap::new();
         for value in path.map(Rule::values).unwrap_or(Some(Vec::new())).ok_or("a path by value needs a map")? {
             let text = value.as_text();
-            paths.insert(text.to_owned(), Path::new(text, &request.params)?);
+            paths.insert(text.to_owned(), Path::new(text, &request.params, sink.exit.is_some())?);
         }
         let varies = !constant(method) || path.is_some_and(|path| !constant(path)) || paths.values().any(Path::varies);
         Ok(Self {

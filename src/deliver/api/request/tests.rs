@@ -36,7 +36,7 @@ fn who() -> Mapping {
 
 fn mapper_of(request: &Request, map: Option<&Mapping>, batch: usize, max_bytes: usize) -> Mapper {
     let url = reqwest::Url::parse("https://hr.example/api/").expect("a URL");
-    let around = Surroundings { url: &url, method: "POST", batch, max_bytes };
+    let around = Surroundings { url: &url, method: "POST", batch, max_bytes, exit: None };
     Mapper::new(request, map, None, &around).expect("a good request")
 }
 
@@ -221,7 +221,7 @@ fn corrections_go_only_where_a_mapping_for_them_is() {
     let plain = mapper_of(&Request::default(), None, 1, 1 << 20).map(&one, true, "k", now(0)).expect("mapped");
     assert_eq!(plain.items()[0]["kind"], "correction");
     let url = reqwest::Url::parse("https://x").expect("a URL");
-    let around = Surroundings { url: &url, method: "POST", batch: 1, max_bytes: 1 << 20 };
+    let around = Surroundings { url: &url, method: "POST", batch: 1, max_bytes: 1 << 20, exit: None };
     let kind = Mapping { fields: vec![Field { target: vec!["k".to_owned()], rule: from("/kind") }] };
     let both = Mapper::new(&Request::default(), Some(&who()), Some(&kind), &around).expect("good");
     assert_eq!(both.map(&one, true, "k", now(0)).expect("mapped").body, br#"{"k":"correction"}"#);

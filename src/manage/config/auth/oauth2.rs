@@ -55,6 +55,9 @@ pub(super) fn oauth2(auth: &Reader<'_>) -> Option<OAuth2> {
                 );
             }
             let state = auth.path_to("state_file", "where a rotated refresh token is kept");
+            if let (Some(path), Some(node)) = (&state, auth.get("state_file")) {
+                auth.report.state_files.borrow_mut().push((auth.key("state_file"), path.clone(), node.place.clone()));
+            }
             (|| Some(Grant::RefreshToken { first: first?, state: state? }))()
         }
         Asked::Credentials => {

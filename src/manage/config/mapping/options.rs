@@ -70,7 +70,7 @@ pub(super) fn options(reader: &Reader<'_>, origin: Option<Origin>) -> Option<Rul
 }
 
 /// `when = { "/punch" = ["in", "break_in"] }`.
-pub(super) fn when(reader: &Reader<'_>) -> Vec<(Source, Vec<String>)> {
+pub(in super::super) fn when(reader: &Reader<'_>) -> Vec<(Source, Vec<String>)> {
     const WORDS: &str = "a text or a list of texts that may stand there, for example \"in\"";
     let Some(table) = reader.child("when", "a table such as { \"/punch\" = [\"in\", \"break_in\"] }") else {
         return Vec::new();
