@@ -222,8 +222,7 @@ fn a_cookie_that_auth_sends_is_there_and_a_number_in_a_list_of_a_query_is_one() 
             "{operation}      parameters:\n        - {{ name: {name}, in: cookie, required: true, schema: {{ type: string }} }}\n        \
              - {{ name: site, in: query, schema: {{ type: array, items: {{ type: integer }} }} }}\n"
         );
-        let config =
-            edited(&only("hr"), &[(key, login), ("path = \"/v1/clockings\"", "path = \"/v1/clockings?site=7\"")]);
+        let config = edited(&only("hr"), &[(key, login), ("path = \"/clockings\"", "path = \"/clockings?site=7\"")]);
         let desk = Desk::new(&config, &edited(DOCUMENT, &[scheme, (operation, &declared)]));
         let (code, found, _) = desk.findings("hr", &[]);
         assert_eq!(code, Some(i32::from(!fits)), "{found:?}");
