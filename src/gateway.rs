@@ -21,13 +21,15 @@ mod page;
 
 mod plan;
 
+pub mod remote;
+
 mod start;
 
 mod supervise;
 
 mod team;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,12 +44,16 @@ use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::{Config, Loaded, Problems};
 use crate::manage::file::ConfigFile;
+use crate::manage::reload::Report;
+use crate::manage::remote::board::Board;
+use crate::manage::remote::bundle::Signed;
 use crate::manage::running::Running;
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
-use crate::terminal::{self, Board};
+use crate::terminal;
 use apply::{Order, Orders};
 use plan::{Prints, Side};
+use remote::{Due, Found, Remote, Taken};
 use team::Team;
 
 /// Time kept back at the end of a shutdown for closing the journal.
@@ -94,27 +100,15 @@ pub(crate) struct Parts {
     journal_id: String,
     /// How it is, and the configuration that runs.
     gateway: Gateway,
-    /// Sinks that the running configuration no longer has, and that may come back with the one before.
-    leaving: Mutex<Vec<String>>,
     /// Stops the links, the control socket and the housekeeping.
     inflow: CancellationToken,
     /// Stops the relays.
     outflow: CancellationToken,
 }
 
-/// What a gateway starts with.
-#[derive(Debug)]
-pub struct Start {
-    /// Its configuration.
-    pub config: Config,
-    /// Sinks that it no longer has, and that may come back with the one before.
-    pub leaving: Vec<String>,
-}
-
 /// Runs the gateway until a signal says stop. `reread` reads and checks the configuration file once more (SIGHUP, or
-/// `portero config reload`).
-pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
-    let Start { config, leaving } = start;
+/// `portero config reload`); `found` is what a start has found of configurations from afar.
+pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loaded, Problems>) -> Result<Ended, Error> {
     // First of all: a signal that comes during the start must not kill a process with an open journal.
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
@@ -128,20 +122,26 @@ pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) ->
         identity: Arc::new(config.identity.clone()),
         started: clock.now(),
         clock: clock.clone(),
-        links: Board::default(),
+        links: terminal::Board::default(),
         relays: StatusBoard::default(),
         running: Running::new(config),
         file,
+        remote: Board::default(),
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
     let journal_id = journal.id().await?;
-    let leaving = Mutex::new(leaving);
-    let parts = Arc::new(Parts { clock, journal, journal_id, gateway, leaving, inflow, outflow });
+    let parts = Arc::new(Parts { clock, journal, journal_id, gateway, inflow, outflow });
     let prints = Prints::new();
     let (orders, mut ordered) = Orders::new();
     let mut keepers = JoinSet::new();
-    let mut team = first_team(&parts, &prints).await?;
-    open_control(&parts, orders, &mut keepers).await;
+    let mut remote = Remote::new(&parts, found);
+    let mut team = first_team(&parts, &prints, remote.on_probation()).await?;
+    open_control(&parts, orders.clone(), &mut keepers).await;
+    let shared = Arc::clone(&parts);
+    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
+        let (shared, orders) = (Arc::clone(&shared), orders.clone());
+        async move { Some(remote::poll(Arc::clone(&shared), orders, shared.inflow.clone())) }
+    }));
     keepers.spawn(house::watch_clock(Arc::clone(&parts)));
     keepers.spawn(house::prune(Arc::clone(&parts)));
     let shared = Arc::clone(&parts);
@@ -152,28 +152,32 @@ pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) ->
     keepers.spawn(house::prove_life(Arc::clone(&parts)));
     tracing::info!(count = parts.gateway.running.get().terminals.len(), "gateway started");
     service::ready();
+    remote.ready(&parts);
 
     let reason = loop {
-        let order = tokio::select! {
+        let next = tokio::select! {
             signal = signals.next() => break Ok(signal),
-            // Nobody waits for the answer to a signal.
-            _ = hangup.recv() => Order::Reload(oneshot::channel().0),
-            Some(order) = ordered.recv() => order,
+            _ = hangup.recv() => Next::Reload(None),
+            Some(order) = ordered.recv() => Next::of(order),
+            due = remote.due() => Next::Due(due),
             () = parts.journal.ended() => break Err(Error::JournalLost),
         };
-        let mut done = std::pin::pin!(apply::obey(&parts, &mut team, &prints, order, &reread));
-        let asked = tokio::select! {
-            () = &mut done => None,
+        let mut change = std::pin::pin!(next.make(&parts, &mut team, &prints, &mut remote, &reread));
+        let (made, asked) = tokio::select! {
+            made = &mut change => (made, None),
             // What is being ended and started ends at once, and with it the change.
             signal = signals.next() => {
                 parts.inflow.cancel();
                 parts.outflow.cancel();
-                done.await;
-                Some(signal)
+                (change.await, Some(signal))
             }
         };
-        if let Some(signal) = asked {
-            break Ok(signal);
+        match (made, asked) {
+            (_, Some(signal)) => break Ok(signal),
+            (Err(Error::Journal(journal::Error::Closed)), None) => break Err(Error::JournalLost),
+            // A full disk, say: what runs runs on (I6).
+            (Err(error), None) => tracing::error!(%error, "a change of the configuration was not taken in full"),
+            (Ok(()), None) => {}
         }
     };
     let seconds = parts.gateway.running.get().manage.shutdown_seconds;
@@ -192,8 +196,56 @@ pub async fn run(start: Start, reread: impl Fn() -> Result<Loaded, Problems>) ->
     }
 }
 
+/// What a running gateway does next, beside running. Whoever asked for it may be gone when it is done.
+enum Next {
+    Reload(Option<oneshot::Sender<Report>>),
+    Bundle(Box<Signed>, oneshot::Sender<Taken>),
+    RollBack(String, String, oneshot::Sender<Report>),
+    Due(Due),
+}
+
+impl Next {
+    fn of(order: Order) -> Self {
+        match order {
+            Order::Reload(answer) => Self::Reload(Some(answer)),
+            Order::Bundle(signed, answer) => Self::Bundle(signed, answer),
+            Order::RollBack(who, why, answer) => Self::RollBack(who, why, answer),
+        }
+    }
+
+    async fn make(
+        self,
+        parts: &Arc<Parts>,
+        team: &mut Team,
+        prints: &Prints,
+        remote: &mut Remote,
+        reread: &impl Fn() -> Result<Loaded, Problems>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Reload(answer) => {
+                let (read, text) = remote.reread(reread);
+                let read = read.map(|loaded| loaded.config);
+                let report = apply::reload(parts, team, prints, read, remote.on_probation()).await?;
+                remote.reloaded(parts, text.as_deref(), &report);
+                answer.map(|answer| answer.send(report));
+            }
+            Self::Bundle(signed, answer) => {
+                let taken = remote.take(parts, team, prints, &signed).await?;
+                let _ = answer.send(taken);
+            }
+            Self::RollBack(who, why, answer) => {
+                let report = remote.roll_back(parts, team, prints, &who, &why).await?;
+                let _ = answer.send(report);
+            }
+            Self::Due(Due::Judge) => remote.judge(parts, team, prints).await?,
+            Self::Due(Due::SaveClock) => remote.save_clock(parts),
+        }
+        Ok(())
+    }
+}
+
 /// Everything that the configuration names, started: sinks and their relays, then the links.
-async fn first_team(parts: &Arc<Parts>, prints: &Prints) -> Result<Team, Error> {
+async fn first_team(parts: &Arc<Parts>, prints: &Prints, on_probation: bool) -> Result<Team, Error> {
     let config = parts.gateway.running.get();
     let plan = plan::parts(&config, prints);
     start::check(parts, &plan)?;
@@ -206,7 +258,10 @@ async fn first_team(parts: &Arc<Parts>, prints: &Prints) -> Result<Team, Error> 
     for sink in &config.sinks {
         parts.journal.sink(&sink.name, sink.start).await?;
     }
-    apply::retain(parts).await?;
+    // While a configuration is being tried, a sink that it has taken away may come back.
+    if !on_probation {
+        parts.journal.retain_sinks(config.sinks.iter().map(|sink| sink.name.clone()).collect()).await?;
+    }
     for (key, spec) in others {
         team.start(parts, key, spec);
     }

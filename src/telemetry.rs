@@ -1,7 +1,9 @@
-//! Logs: to standard error, as text for people or JSON for programs.
+//! Logs: to standard error, as text for people or JSON for programs; as fields to the system's journal where that is it.
 //!
 //! Must not: write to a file (flash wears out, the system's journal keeps logs), or let a secret or a person's number
 //! through; what may stand in a line is decided where the line is written.
+
+mod journald;
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -33,7 +35,7 @@ pub fn is_filter(text: &str) -> bool {
 /// Starts logging. A second call in the same process does nothing.
 ///
 /// `filter` is a text for which [`is_filter`] holds; `$PORTERO_LOG` is stronger. Under systemd (`$JOURNAL_STREAM` is
-/// set) lines carry no time: the system's journal has its own.
+/// set) text goes to the system's journal with its fields, and lines of JSON carry no time: the journal has its own.
 pub fn start(filter: &str, json: bool) {
     let filter = std::env::var(VARIABLE).ok().filter(|text| is_filter(text)).unwrap_or_else(|| filter.to_owned());
     let Ok(filter) = filter.parse::<Targets>() else { return };
@@ -44,6 +46,10 @@ pub fn start(filter: &str, json: bool) {
     let start = tracing_subscriber::registry().with(filter);
     // A second start changes nothing, the filter neither.
     let _ = HANDLE.set(handle);
+    if let Some(journald) = (!json).then(journald::Journald::connect).flatten() {
+        let _ = start.with(journald).try_init();
+        return;
+    }
     // `try_init` fails only where a subscriber is set already: a test, or a second call.
     let _ = match (json, stamped) {
         (true, true) => start.with(lines().json()).try_init(),

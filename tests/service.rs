@@ -168,6 +168,9 @@ fn systemctl_reload_waits_for_the_answer_and_a_bad_file_stops_nothing() {
     assert!(log.contains("the running configuration stays") && log.contains("rdm6301"), "{log}");
     let shown = guest.show("portero");
     assert_eq!((&*shown["ActiveState"], &shown["MainPID"]), ("active", &before));
+    // What the log says of one terminal is found by its field.
+    let fields = guest.sh("journalctl --unit=portero --no-pager --output=json PORTERO_TERMINAL=north-gate");
+    assert!(fields.contains("\"SYSLOG_IDENTIFIER\":\"portero\""), "{fields}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Must not: start anything itself; `gateway` does.
 
 use super::{ConfigFile, Exit, Failure};
-use crate::gateway::{self, Ended, Start};
+use crate::gateway::remote::Found;
+use crate::gateway::{self, Ended};
 use crate::manage::config::{Loaded, LogFormat, Secrets};
 
 /// Worker threads of the runtime: the journal's writer has a thread of its own beside them.
@@ -26,7 +27,8 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     leave_no_core();
-    let Loaded { config, warnings } = args.file.load(Secrets::Need)?;
+    let start = args.file.begin(Secrets::Need)?;
+    let (Loaded { config, warnings }, found) = Found::of(start);
     crate::telemetry::start(&config.log.level, config.log.format == LogFormat::Json);
     for warning in &warnings {
         tracing::warn!(reason = %warning, "configuration is doubtful");
@@ -36,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(gateway::run(Start { config, leaving: Vec::new() }, || args.file.load(Secrets::Need)));
+    let ended = runtime.block_on(gateway::run(config, found, || args.file.load(Secrets::Need)));
     match ended {
         // At once means at once: nothing is waited for.
         Ok(Ended::Forced) => runtime.shutdown_background(),

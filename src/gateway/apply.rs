@@ -2,17 +2,19 @@
 //!
 //! Must not: begin before everything that can be judged without the network was judged, or end a part twice.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::{self, Difference, Key, Plan, Prints};
+use super::remote::Taken;
 use super::team::Team;
-use super::{Parts, start};
+use super::{Error, Parts, start};
 use crate::journal;
-use crate::manage::config::{Config, Loaded, Problems};
+use crate::manage::config::{Config, Problems};
 use crate::manage::reload::{Report, Reports};
+use crate::manage::remote::bundle::Signed;
 
 /// Most orders that wait.
 const ORDERS: usize = 8;
@@ -24,30 +26,10 @@ const HANDOVER: Duration = Duration::from_secs(10);
 pub(crate) enum Order {
     /// Read the configuration file again, and run what it says.
     Reload(oneshot::Sender<Report>),
-    /// Say what this configuration would do, and do nothing.
-    Try(Wanted, oneshot::Sender<Report>),
-    /// Run this configuration. Sinks that it no longer has keep their places until [`Order::Settle`].
-    Take(Wanted, oneshot::Sender<Report>),
-    /// What was taken stays: sinks that are gone hold nothing back any more.
-    Settle(Farewell, oneshot::Sender<Result<u64, journal::Error>>),
-}
-
-/// A configuration from elsewhere than the file.
-pub(crate) struct Wanted {
-    /// Whole, as it is to run.
-    pub(crate) config: Box<Config>,
-    /// Sinks that may go although events wait for them.
-    pub(crate) abandon: Vec<String>,
-}
-
-/// The last word on sinks that are gone.
-pub(crate) struct Farewell {
-    /// Those whose waiting events are dropped.
-    pub(crate) abandon: Vec<String>,
-    /// Why, for the record.
-    pub(crate) why: String,
-    /// Who says so, for the record.
-    pub(crate) who: String,
+    /// Look into a bundle from afar, and run what it says.
+    Bundle(Box<Signed>, oneshot::Sender<Taken>),
+    /// Take back what came from afar: who says so, and why.
+    RollBack(String, String, oneshot::Sender<Report>),
 }
 
 /// Where orders are given; cheap to clone.
@@ -60,22 +42,36 @@ impl Orders {
         (Self(sender), receiver)
     }
 
-    /// Gives an order and waits for the answer; `None`: the gateway is about to stop, or could not do it.
-    pub(crate) async fn give<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(order(answer)).await.ok()?;
-        answered.await.ok()
+    /// `None`: the gateway is about to stop.
+    pub(super) async fn give(&self, order: Order) -> Option<()> {
+        self.0.send(order).await.ok()
     }
 }
 
 impl Reports for Orders {
+    /// `None`: the gateway is about to stop.
     async fn reload(&self) -> Option<Report> {
-        self.give(Order::Reload).await
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Order::Reload(answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    async fn roll_back(&self, who: String, why: String) -> Option<Report> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::RollBack(who, why, answer)).await?;
+        answered.await.ok()
     }
 }
 
+/// What becomes of the events that wait for a sink which the new configuration no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone<'a> {
+    /// There may be none, but for these sinks.
+    Only(&'a [String]),
+}
+
 /// A change that was judged and can be made.
-struct Change {
+pub(crate) struct Change {
     config: Config,
     plan: Plan,
     difference: Difference,
@@ -85,7 +81,7 @@ struct Change {
 
 impl Change {
     /// What it would do.
-    fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let told = |keys: &[Key]| keys.iter().filter(|key| key.is_told()).map(ToString::to_string).collect();
         Report {
             problems: Vec::new(),
@@ -95,15 +91,22 @@ impl Change {
             needs_restart: self.needs_restart.iter().map(|&table| table.to_owned()).collect(),
         }
     }
+
+    /// Whether what runs would be the same; what only a start takes is none of that.
+    pub(super) fn is_nothing(&self, running: &Config) -> bool {
+        let difference = &self.difference;
+        let parts = [&difference.added, &difference.changed, &difference.removed];
+        parts.iter().all(|keys| keys.is_empty()) && self.config == *running
+    }
 }
 
-/// Judges a configuration against what runs; for sinks in `abandon` events may wait. Opens and changes nothing.
-async fn judge(
+/// Judges a configuration against what runs. Opens and changes nothing.
+pub(crate) async fn judge(
     parts: &Parts,
     team: &Team,
     prints: &Prints,
     config: Config,
-    abandon: &[String],
+    gone: Gone<'_>,
 ) -> Result<Change, Vec<String>> {
     let running = parts.gateway.running.get();
     let needs_restart = plan::only_at_start(&running, &config);
@@ -111,11 +114,12 @@ async fn judge(
     let plan = plan::parts(&config, prints);
     let difference = Difference::between(&team.plan(), &plan);
     start::check(parts, &plan).map_err(|error| vec![error.to_string()])?;
+    let Gone::Only(abandoned) = gone;
     let removed = running
         .sinks
         .iter()
         .map(|sink| &sink.name)
-        .filter(|name| !abandon.contains(name) && difference.removed.contains(&Key::Relay((*name).clone())));
+        .filter(|name| !abandoned.contains(name) && difference.removed.contains(&Key::Relay((*name).clone())));
     let removed: Vec<&String> = removed.collect();
     if !removed.is_empty() {
         // Of all their commits: what is settled lazily may still be on its way.
@@ -137,7 +141,7 @@ fn waiting(name: &str, pending: u64) -> String {
 }
 
 /// Makes a change: ends what is gone or another, then starts what is new or another.
-async fn make(parts: &Arc<Parts>, team: &mut Team, change: Change) -> Report {
+pub(crate) async fn make(parts: &Arc<Parts>, team: &mut Team, change: Change) -> Report {
     let report = change.report();
     let Change { config, mut plan, difference, .. } = change;
     // All before anything is started: a device, an address or a name may pass from one to another.
@@ -164,8 +168,8 @@ async fn make(parts: &Arc<Parts>, team: &mut Team, change: Change) -> Report {
     report
 }
 
-/// A journal that refuses, on a full disk say, must not end a gateway whose configuration changes (I6): every part asks again
-/// for what it needs.
+/// A journal that refuses, on a full disk say, must not end a gateway whose configuration changes, nor leave its parts stopped
+/// (I6): each of them asks again for what it needs.
 fn complain<T>(done: Result<T, journal::Error>) {
     if let Err(error) = done {
         tracing::warn!(%error, "the journal did not take a change of the configuration; its parts try again");
@@ -184,99 +188,36 @@ fn forget(parts: &Parts, config: &Config, difference: &Difference) {
 }
 
 /// What came of reading the file again, made if it can be.
-async fn reload(parts: &Arc<Parts>, team: &mut Team, prints: &Prints, read: Result<Config, Problems>) -> Report {
+pub(crate) async fn reload(
+    parts: &Arc<Parts>,
+    team: &mut Team,
+    prints: &Prints,
+    read: Result<Config, Problems>,
+    on_probation: bool,
+) -> Result<Report, Error> {
     let judged = match read {
-        Ok(config) => judge(parts, team, prints, config, &[]).await,
+        Ok(config) => judge(parts, team, prints, config, Gone::Only(&[])).await,
         Err(problems) => Err(problems.errors.iter().map(ToString::to_string).collect()),
     };
     let report = match judged {
         Ok(change) => {
             let report = make(parts, team, change).await;
-            // Only what has nothing left to get was removed.
-            complain(retain(parts).await);
+            // Only what has nothing left to get was removed; and while a configuration is being tried, what it has taken away
+            // may come back.
+            if !on_probation {
+                let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
+                parts.journal.retain_sinks(names).await?;
+            }
             report
         }
-        Err(problems) => refused(problems),
+        Err(problems) => Report { problems, ..Report::default() },
     };
     parts.gateway.file.note(report.read(), parts.clock.now().wall);
     say(&report);
-    report
+    Ok(report)
 }
 
-/// Does what is asked, and answers whoever asks.
-pub(crate) async fn obey(
-    parts: &Arc<Parts>,
-    team: &mut Team,
-    prints: &Prints,
-    order: Order,
-    reread: &impl Fn() -> Result<Loaded, Problems>,
-) {
-    // Whoever asked may be gone.
-    match order {
-        Order::Reload(answer) => {
-            let read = reread().map(|loaded| loaded.config);
-            let _ = answer.send(reload(parts, team, prints, read).await);
-        }
-        Order::Try(wanted, answer) => {
-            let judged = judge(parts, team, prints, *wanted.config, &wanted.abandon).await;
-            let _ = answer.send(judged.map_or_else(refused, |change| change.report()));
-        }
-        Order::Take(wanted, answer) => {
-            let report = match judge(parts, team, prints, *wanted.config, &wanted.abandon).await {
-                Ok(change) => {
-                    leave_open(parts, &change);
-                    make(parts, team, change).await
-                }
-                Err(problems) => refused(problems),
-            };
-            let _ = answer.send(report);
-        }
-        Order::Settle(farewell, answer) => {
-            let _ = answer.send(settle(parts, farewell).await);
-        }
-    }
-}
-
-/// Drops what waits for the sinks that are given up, then lets go of every place that nobody has any more.
-async fn settle(parts: &Parts, farewell: Farewell) -> Result<u64, journal::Error> {
-    let Farewell { abandon, why, who } = farewell;
-    let (running, mut dropped) = (parts.gateway.running.get(), 0);
-    // One that is back is no longer meant.
-    for name in abandon.into_iter().filter(|name| running.sinks.iter().all(|sink| sink.name != *name)) {
-        match parts.journal.abandon_sink(name, why.clone(), who.clone()).await {
-            Ok(count) => dropped += count,
-            // It never had a place.
-            Err(journal::Error::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    parts.leaving.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    retain(parts).await?;
-    Ok(dropped)
-}
-
-const fn refused(problems: Vec<String>) -> Report {
-    Report { problems, started: Vec::new(), restarted: Vec::new(), stopped: Vec::new(), needs_restart: Vec::new() }
-}
-
-/// Notes which sinks go and may come back.
-fn leave_open(parts: &Parts, change: &Change) {
-    let mut leaving = parts.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-    let gone = change.difference.removed.iter().filter_map(|key| match key {
-        Key::Relay(name) => Some(name.clone()),
-        _ => None,
-    });
-    leaving.extend(gone);
-}
-
-/// Lets go of the places of sinks that nobody has any more, but for those that may come back.
-pub(super) async fn retain(parts: &Parts) -> Result<(), journal::Error> {
-    let mut names: Vec<String> = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-    names.extend(parts.leaving.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
-    parts.journal.retain_sinks(names).await
-}
-
-fn say(report: &Report) {
+pub(super) fn say(report: &Report) {
     for reason in &report.problems {
         tracing::error!(reason, "configuration file is refused, the running configuration stays");
     }

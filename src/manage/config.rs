@@ -1,7 +1,7 @@
 //! Configuration: one TOML file, every problem reported at once, each with file, line, key and remedy.
 //!
 //! The file becomes a tree in which every value knows its place (`tree`), the environment is laid over it
-//! (`environment`) and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
+//! (`environment`), between the two a bundle from afar (`bundle`, `layers`), and presets under it (`presets`), then each table is read key by key (`plain`, `directory`, `brokers`,
 //! `terminals`, `fields`, `sinks`, `filters`, `request`, `mapping`, `auth`, `answers`, `page`, `status`, `secrets`) and at last the tables
 //! are compared with each other (`load`).
 //!
@@ -11,13 +11,17 @@ mod address;
 mod answers;
 mod auth;
 mod brokers;
+mod bundle;
 mod database;
 mod directory;
 mod environment;
 mod fields;
 mod filters;
+mod hints;
+mod layers;
 mod load;
 mod mapping;
+mod origins;
 mod page;
 mod places;
 mod plain;
@@ -25,6 +29,7 @@ mod presets;
 mod problem;
 mod proxy;
 mod reader;
+mod remote;
 mod request;
 mod secrets;
 mod sinks;
@@ -36,9 +41,13 @@ mod tree;
 
 use std::path::PathBuf;
 
-pub use load::{Loaded, Options, load, load_text};
+pub use bundle::{Addressee, Header, Layer, header};
+pub use hints::{Hints, hints};
+pub use layers::May;
+pub use load::{Loaded, Options, load, load_layered, load_layered_text, load_text, text_of};
+pub use origins::{From, Origin, origins};
 pub use places::{Places, Spot};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, bundle as whole};
 pub use secrets::Secrets;
 
 use crate::clock::SyncSource;
@@ -56,6 +65,8 @@ pub struct Config {
     pub file: PathBuf,
     /// `[gateway]`
     pub identity: terminal::Identity,
+    /// `[gateway] group`
+    pub group: Option<String>,
     /// `[gateway] clock` and `clock_sync_file`
     pub clock: SyncSource,
     /// `[journal]`
@@ -98,6 +109,8 @@ pub struct ManageConfig {
     pub page: Option<PageConfig>,
     /// Where the gateway says how it is, retained; `None`: nowhere.
     pub status: Option<StatusConfig>,
+    /// Where configuration comes from afar; `None`: from nowhere.
+    pub remote: Option<RemoteConfig>,
     /// How long shutdown may take before it is forced, seconds.
     pub shutdown_seconds: u64,
 }
@@ -109,6 +122,25 @@ pub struct StatusConfig {
     pub broker: String,
     /// The topic.
     pub topic: String,
+}
+
+/// `[manage.remote]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteConfig {
+    /// Where bundles are asked for.
+    pub url: Option<String>,
+    /// CA certificates in place of the system's for that address.
+    pub ca_file: Option<PathBuf>,
+    /// The retained topic on which bundles come, and the `[[broker]]` that it is at.
+    pub topic: Option<(String, String)>,
+    /// How often the address is asked, seconds, more or less.
+    pub poll_seconds: u64,
+    /// How long a new configuration is on probation, seconds.
+    pub probation_seconds: u64,
+    /// The public key that signs every day.
+    pub active_key: String,
+    /// The public key in the safe.
+    pub recovery_key: Option<String>,
 }
 
 /// `[manage] listen` and what goes with it.

@@ -4,7 +4,8 @@
 //! (all of the sink's without `seqs`) and answers `{"released": N}`; `POST /quarantine/drop` takes `{"sink": NAME, "seqs":
 //! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`; `POST /quarantine/edit` takes the same and `"fields":
 //! {TARGET: VALUE}` and answers `{"edited": N}`; `POST /config/reload` reads the configuration file again, runs what it says
-//! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused. Errors are `{"error": TEXT}` with a fitting status.
+//! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused; `POST /config/rollback` takes `{"who": TEXT, "why": TEXT}`, takes back what came from afar and
+//! answers the same. Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
 //! anything without bound.
@@ -87,7 +88,7 @@ pub async fn serve(
         .route("/quarantine/edit", post(edit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state((gateway, journal))
-        .merge(Router::new().route("/config/reload", post(move || reload(reports.clone()))));
+        .merge(configuration(reports));
     let served = axum::serve(Bounded::new(listener, CONNECTIONS), router).into_future();
     // Requests that are under way are dropped with the server: every one of them may be asked again.
     tokio::select! {
@@ -98,6 +99,15 @@ pub async fn serve(
             }
         }
     }
+}
+
+/// What concerns the configuration.
+fn configuration(reports: impl Reports) -> Router {
+    let other = reports.clone();
+    Router::new()
+        .route("/config/reload", post(move || reload(reports.clone())))
+        .route("/config/rollback", post(move |request: Json<Value>| roll_back(other.clone(), request)))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 /// Removes the socket file when it goes.
@@ -118,7 +128,19 @@ async fn status(State((gateway, journal)): State<(Gateway, Journal)>) -> Respons
 }
 
 async fn reload(reports: impl Reports) -> Response {
-    match reports.reload().await {
+    answer(reports.reload().await)
+}
+
+async fn roll_back(reports: impl Reports, Json(request): Json<Value>) -> Response {
+    let text = |key: &str| request[key].as_str().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+    let (Some(who), Some(why)) = (text("who"), text("why")) else {
+        return refusal(StatusCode::BAD_REQUEST, "say who and why: {\"who\", \"why\"}");
+    };
+    answer(reports.roll_back(who, why).await)
+}
+
+fn answer(report: Option<Report>) -> Response {
+    match report {
         Some(report) => {
             let status = if report.problems.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
             (status, Json(told(&report))).into_response()

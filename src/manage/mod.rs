@@ -12,6 +12,8 @@ pub mod doctor;
 
 pub mod file;
 
+pub mod remote;
+
 pub mod page;
 
 pub mod reload;

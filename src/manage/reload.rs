@@ -54,4 +54,7 @@ impl Report {
 pub trait Reports: Clone + Send + Sync + 'static {
     /// Reads it, runs what it says, and tells what came of it; `None`: the gateway is about to stop.
     fn reload(&self) -> impl Future<Output = Option<Report>> + Send;
+
+    /// Takes back what came from afar, for a person, with a reason; `None`: the gateway is about to stop.
+    fn roll_back(&self, who: String, why: String) -> impl Future<Output = Option<Report>> + Send;
 }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::file::ConfigFile;
+use super::remote::board::Board;
 use super::running::Running;
 use crate::clock::Clock;
 use crate::deliver::directory::Directory;
@@ -12,7 +13,7 @@ use crate::deliver::expiry::Expiry;
 use crate::deliver::{RelayStatus, StatusBoard};
 use crate::event::{UtcMicros, json::rfc3339};
 use crate::journal::{SinkStats, Stats};
-use crate::terminal::{Board, Identity, LinkState, LinkStatus};
+use crate::terminal::{self, Identity, LinkState, LinkStatus};
 
 /// A running gateway, seen from inside.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub struct Gateway {
     /// When it started.
     pub started: crate::clock::Now,
     /// How its links are.
-    pub links: Board,
+    pub links: terminal::Board,
     /// How its relays are.
     pub relays: StatusBoard,
     /// Its worker directory; empty where none is configured.
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub running: Running,
     /// Its configuration file.
     pub file: ConfigFile,
+    /// What comes from afar.
+    pub remote: Board,
 }
 
 impl Gateway {
@@ -57,6 +60,9 @@ impl Gateway {
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
         object["configuration"] = self.file.status();
+        if let Some(remote) = self.remote.status() {
+            object["configuration"]["remote"] = remote;
+        }
         if self.running.get().directory.is_some() {
             object["directory"] = people(&self.directory, now.wall);
         }

@@ -2,18 +2,18 @@
 //!
 //! Must not: open a device, a socket or a database (I8), or give a half-right configuration to anybody.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::bundle::Layer;
 use super::problem::{self, Problem, Problems};
 use super::reader::{Reader, Report};
 use super::secrets::{self, Secrets};
 use super::sinks::{self, Sink};
 use super::status;
 use super::terminals::{self, Terminal};
-use super::tree::{self, Lines, Place};
-use super::{Config, Expiring, ManageConfig, brokers, directory, environment, plain, presets, topics};
+use super::tree::{self, Place};
+use super::{Config, Expiring, ManageConfig, brokers, directory, layers, plain, remote, topics};
 use crate::terminal::{BrokerConfig, Endpoint};
 
 /// Largest configuration file, bytes.
@@ -59,6 +59,16 @@ pub struct Loaded {
 
 /// Reads and checks a file.
 pub fn load(file: &Path, options: &Options) -> Result<Loaded, Problems> {
+    load_layered(file, options, None)
+}
+
+/// The same with a bundle over it.
+pub fn load_layered(file: &Path, options: &Options, bundle: Option<&Layer>) -> Result<Loaded, Problems> {
+    load_layered_text(file, &text_of(file)?, options, bundle)
+}
+
+/// The text of a file.
+pub fn text_of(file: &Path) -> Result<String, Problems> {
     let fail = |found: String, expected: &str| Problems {
         file: file.to_owned(),
         errors: vec![problem::whole(file, found, expected)],
@@ -70,40 +80,29 @@ pub fn load(file: &Path, options: &Options) -> Result<Loaded, Problems> {
         return Err(fail(format!("{length} bytes"), "at most 1048576 bytes"));
     }
     let bytes = std::fs::read(file).map_err(|e| fail(format!("no readable file ({e})"), expected))?;
-    let text = String::from_utf8(bytes).map_err(|_| fail("bytes that are not UTF-8".to_owned(), "UTF-8 text"))?;
-    load_text(file, &text, options)
+    String::from_utf8(bytes).map_err(|_| fail("bytes that are not UTF-8".to_owned(), "UTF-8 text"))
 }
 
 /// Checks the text of a file; `file` only stands in messages.
 pub fn load_text(file: &Path, text: &str, options: &Options) -> Result<Loaded, Problems> {
-    let report = Report {
-        file: file.to_owned(),
-        lines: Lines::new(text),
-        errors: RefCell::default(),
-        warnings: RefCell::default(),
-        secrets: RefCell::default(),
-        expiring: RefCell::default(),
-    };
-    let config = match tree::parse(text) {
-        Ok(mut root) => {
-            environment::apply(&mut root, options.environment.iter().cloned(), &report);
-            presets::apply(&mut root);
+    load_layered_text(file, text, options, None)
+}
+
+/// The same with a bundle over it.
+pub fn load_layered_text(
+    file: &Path,
+    text: &str,
+    options: &Options,
+    bundle: Option<&Layer>,
+) -> Result<Loaded, Problems> {
+    let mut report = Report::new(file, text).with_bundle(bundle);
+    let config = match layers::root(&mut report, text, options, bundle) {
+        Some(root) => {
             let config = resolve(&root, &report);
             secrets::check(&report, options.secrets, options.credentials.as_deref(), &options.units);
             config
         }
-        Err(errors) => {
-            for error in errors {
-                let place = Place::File(error.at);
-                report.error(report.problem(
-                    &place,
-                    "",
-                    &format!("a mistake in the TOML ({})", error.message),
-                    "valid TOML",
-                ));
-            }
-            None
-        }
+        None => None,
     };
     let (mut errors, mut warnings) = (report.errors.into_inner(), report.warnings.into_inner());
     problem::sort(&mut errors);
@@ -128,11 +127,13 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     let table = |key: &'static str, expected: &str| {
         root.child(key, expected).unwrap_or_else(|| Reader::new(report, key.to_owned(), top.clone(), None))
     };
-    let (identity, clock) = plain::gateway(table("gateway", "a table [gateway]"));
+    let (identity, clock, group) = plain::gateway(table("gateway", "a table [gateway]"));
     let journal = plain::journal(table("journal", "a table [journal]"));
     let directory = root.child("directory", "a table [directory]").map(directory::directory);
     let manage = plain::manage(table("manage", "a table [manage]"));
     let log = plain::log(table("log", "a table [log]"));
+    layers::may(&root);
+    let remote_place = remote::place(&root);
     let gateway_id = identity.as_ref().map(|i| i.gateway_id.as_str());
     let mut broker_names = Vec::new();
     let mut brokers = Vec::new();
@@ -175,6 +176,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
     devices(report, &terminals);
     clients(report, &brokers);
     page_alone(report, &brokers, &manage);
+    remote::broker(report, &remote_place, manage.remote.as_ref(), &brokers);
     let known: Vec<(&str, Option<&BrokerConfig>)> = broker_names
         .iter()
         .map(|(path, name, _)| {
@@ -196,6 +198,7 @@ fn resolve(root: &tree::Table, report: &Report<'_>) -> Option<Config> {
         secrets: used,
         file: report.file.clone(),
         identity: identity?,
+        group,
         clock,
         journal,
         brokers: brokers.into_iter().map(|(_, _, broker)| broker).collect::<Option<_>>()?,

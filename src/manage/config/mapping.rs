@@ -46,7 +46,7 @@ fn targets(table: &Reader<'_>, prefix: &[String], scope: Scope<'_>, fields: &mut
     // The tree is sorted by name; what is sent stands in the order of the file.
     let mut entries: Vec<_> = table.entries().collect();
     entries.sort_by_key(|(_, place, _)| match place {
-        Place::File(span) | Place::Preset(_, span) => span.start,
+        Place::File(span) | Place::Preset(_, span) | Place::Bundle(span) => span.start,
         Place::Variable(_) => usize::MAX,
     });
     for (key, place, node) in entries {

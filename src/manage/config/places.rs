@@ -2,7 +2,6 @@
 //!
 //! Must not: judge anything; the file has been checked before.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::load::Options;
@@ -35,14 +34,7 @@ impl Places {
     /// Reads the file once more. One that can't be read or parsed has no places, and every look-up says so.
     pub fn read(file: &Path, options: &Options) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let report = Report {
-            file: file.to_owned(),
-            lines: Lines::new(&text),
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-            secrets: RefCell::default(),
-            expiring: RefCell::default(),
-        };
+        let report = Report::new(file, &text);
         let mut root = tree::parse(&text).unwrap_or_default();
         environment::apply(&mut root, options.environment.iter().cloned(), &report);
         presets::apply(&mut root);
@@ -69,6 +61,8 @@ impl Places {
             match deepest(table, place, keys) {
                 Place::File(span) => spot.line = Some(Lines::new(&self.text).position(span.start).0),
                 Place::Variable(name) => spot.variable = Some(name.to_string()),
+                // Only the file is read here.
+                Place::Bundle(_) => {}
                 Place::Preset(preset, span) => {
                     spot.file = preset.file.into();
                     spot.line = Some(Lines::new(preset.text).position(span.start).0);

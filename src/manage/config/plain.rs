@@ -16,7 +16,7 @@ const ZONE: &str = "a zone of the IANA database, for example \"America/Santiago\
 const SOCKET_PATH_MAX: usize = 107;
 
 /// `[gateway]`.
-pub(super) fn gateway(reader: Reader<'_>) -> (Option<terminal::Identity>, SyncSource) {
+pub(super) fn gateway(reader: Reader<'_>) -> (Option<terminal::Identity>, SyncSource, Option<String>) {
     let id = name(&reader, "id", "a name for this gateway that no other has, for example \"gw-obra-norte-01\"");
     let site = name(&reader, "site", "the site's name, for example \"obra-norte\"");
     let zone = match reader.get("zone") {
@@ -35,6 +35,12 @@ pub(super) fn gateway(reader: Reader<'_>) -> (Option<terminal::Identity>, SyncSo
     if trusted && let (Some(_), Some(node)) = (&file, reader.get("clock_sync_file")) {
         reader.wrong("clock_sync_file", node, "no clock_sync_file beside clock = \"trusted\"");
     }
+    let group = match reader.get("group") {
+        Some(_) => {
+            name(&reader, "group", "the group that bundles from afar may be addressed to, for example \"north\"")
+        }
+        None => None,
+    };
     reader.finish(&[]);
     let clock = match (trusted, file) {
         (true, _) => SyncSource::Trusted,
@@ -42,7 +48,7 @@ pub(super) fn gateway(reader: Reader<'_>) -> (Option<terminal::Identity>, SyncSo
         (false, None) => SyncSource::Auto,
     };
     let identity = (|| Some(terminal::Identity { gateway_id: id?, site_id: site?, tenant: tenant?, zone: zone? }))();
-    (identity, clock)
+    (identity, clock, group)
 }
 
 /// `[journal]`.
@@ -78,6 +84,7 @@ pub(super) fn manage(reader: Reader<'_>) -> ManageConfig {
     config.shutdown_seconds = seconds.unwrap_or(config.shutdown_seconds);
     config.page = super::page::page(&reader);
     config.status = super::status::status(&reader);
+    config.remote = reader.child("remote", "a table [manage.remote]").and_then(super::remote::remote);
     reader.finish(&[]);
     config
 }
@@ -139,7 +146,13 @@ pub(super) fn name(reader: &Reader<'_>, key: &'static str, expected: &str) -> Op
 
 impl Default for ManageConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/portero/control.sock"), page: None, status: None, shutdown_seconds: 20 }
+        Self {
+            socket: PathBuf::from("/run/portero/control.sock"),
+            page: None,
+            status: None,
+            remote: None,
+            shutdown_seconds: 20,
+        }
     }
 }
 

@@ -106,6 +106,16 @@ pub(super) fn sort(problems: &mut [Problem]) {
     });
 }
 
+/// A bundle that can't be used at all, as the problem that it is.
+pub fn bundle(name: &str, reason: &str) -> Problems {
+    let name = Path::new(name);
+    Problems {
+        file: name.to_owned(),
+        errors: vec![whole(name, reason, "a bundle that can be used")],
+        warnings: Vec::new(),
+    }
+}
+
 /// A problem with the file as a whole.
 pub(super) fn whole(file: &Path, found: impl Into<String>, expected: impl Into<String>) -> Problem {
     Problem {

@@ -4,11 +4,13 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::bundle::Layer;
+use super::layers::May;
 use super::problem::{self, Problem};
 use super::suggest::nearest;
-use super::tree::{Lines, Node, Place, Table, Value};
+use super::tree::{Lines, Node, Place, Syntax, Table, Value};
 use crate::secret::SecretSource;
 
 /// What reading the file brings to light.
@@ -20,9 +22,48 @@ pub(super) struct Report<'a> {
     pub(super) secrets: RefCell<Vec<(SecretSource, Problem)>>,
     /// Keys of secrets, and until when they are good.
     pub(super) expiring: RefCell<Vec<(String, jiff::civil::Date)>>,
+    /// The bundle over the file, and what it is called.
+    pub(super) bundle: Option<(PathBuf, Lines<'a>)>,
+    /// What the file lets a bundle do.
+    pub(super) may: Vec<May>,
+}
+
+impl<'a> Report<'a> {
+    /// Nothing found yet.
+    pub(super) fn new(file: &Path, text: &'a str) -> Self {
+        Self {
+            file: file.to_owned(),
+            lines: Lines::new(text),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            secrets: RefCell::default(),
+            expiring: RefCell::default(),
+            bundle: None,
+            may: Vec::new(),
+        }
+    }
+
+    /// The same, for a file with a bundle over it.
+    pub(super) fn with_bundle(mut self, layer: Option<&'a Layer>) -> Self {
+        self.bundle = layer.map(|layer| (layer.name.clone(), Lines::new(&layer.text)));
+        self
+    }
 }
 
 impl Report<'_> {
+    /// Reports mistakes in the TOML.
+    pub(super) fn syntax(&self, errors: Vec<Syntax>) {
+        self.syntax_of(errors, Place::File);
+    }
+
+    /// The same, of the text that `place` leads into.
+    pub(super) fn syntax_of(&self, errors: Vec<Syntax>, place: impl Fn(std::ops::Range<usize>) -> Place) {
+        for error in errors {
+            let found = format!("a mistake in the TOML ({})", error.message);
+            self.error(self.problem(&place(error.at), "", &found, "valid TOML"));
+        }
+    }
+
     /// A problem at a place, not yet reported.
     pub(super) fn problem(&self, place: &Place, key: &str, found: &str, expected: &str) -> Problem {
         let mut problem = problem::whole(&self.file, found, expected);
@@ -33,6 +74,12 @@ impl Report<'_> {
             Place::Preset(preset, span) => {
                 problem.file = PathBuf::from(preset.file);
                 point(&mut problem, &Lines::new(preset.text), span);
+            }
+            Place::Bundle(span) => {
+                if let Some((name, lines)) = &self.bundle {
+                    problem.file.clone_from(name);
+                    point(&mut problem, lines, span);
+                }
             }
         }
         problem

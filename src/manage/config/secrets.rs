@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::layers::{self, May};
 use super::reader::{Reader, Report, as_text};
-use super::tree::{Node, Value};
+use super::tree::{Node, Place, Value};
 use crate::secret::SecretSource;
 
 /// The remedy for every secret that isn't a reference.
@@ -55,7 +56,13 @@ pub(super) fn at(reader: &Reader<'_>, key: &str, node: &Node, prefixed: bool) ->
             }
             plain.then(|| SecretSource::Credential(name.to_owned()))
         }),
-        (false, true) => file.map(SecretSource::File),
+        (false, true) => {
+            if let (Some(_), Place::Bundle(_)) = (&file, &node.place) {
+                let found = "the path of a secret (not shown)";
+                layers::allowed(reader.report, May::SecretFile, &node.place, &reader.key(key), found);
+            }
+            file.map(SecretSource::File)
+        }
     };
     table.finish(&[]);
     let secret = secret?;

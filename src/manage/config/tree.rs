@@ -16,6 +16,8 @@ pub(super) enum Place {
     Variable(Rc<str>),
     /// Bytes of a preset that is built in.
     Preset(&'static Preset, Range<usize>),
+    /// Bytes of the bundle over the file.
+    Bundle(Range<usize>),
 }
 
 /// A preset that is built in.
@@ -175,6 +177,11 @@ pub(super) fn parse(text: &str) -> Result<Table, Vec<Syntax>> {
     }
     let errors = errors.iter().map(|e| Syntax { at: e.span().unwrap_or(0..0), message: e.message().to_owned() });
     Err(errors.collect())
+}
+
+/// What can be parsed of a text, whatever is wrong with the rest.
+pub(super) fn parse_what_can_be(text: &str) -> Table {
+    table(DeTable::parse_recoverable(text).0.get_ref())
 }
 
 /// Reads the text of an environment variable: as TOML where it is a value (`9600`, `true`, `[…]`), else as plain text.

@@ -1,0 +1,266 @@
+//! Takes bundles for a running gateway: considers, stages, keeps, gives back. Between these the gateway applies and watches.
+//!
+//! Must not: apply anything, wait for anything but the disk, or act before what it decided is on the disk.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::bundle::{self, Judge, Judged, Signed};
+use super::floor::Time;
+use super::life::{self, Change, Consumption, Health, Verdict};
+use super::state::{Base, State, Stored};
+use super::store::Store;
+use super::{Error, start};
+use crate::clock::Now;
+use crate::event::{UtcMicros, json::rfc3339};
+use crate::manage::config::{Config, Loaded, Options, Problems, load_layered_text, text_of};
+
+/// A bundle that can be applied.
+pub struct Considered {
+    /// What it would make of the gateway.
+    pub loaded: Loaded,
+    judged: Judged,
+    stored: Stored,
+    who: String,
+}
+
+impl Considered {
+    /// Its revision.
+    pub const fn revision(&self) -> u64 {
+        self.stored.revision
+    }
+
+    /// Sinks that it gives up.
+    pub fn abandon(&self) -> &[String] {
+        &self.judged.header.abandon
+    }
+}
+
+/// The one who takes them.
+pub struct Agent {
+    store: Store,
+    state: State,
+    file: PathBuf,
+    local: String,
+    options: Options,
+    /// What really runs, which is not `state.current` where that could not be used at the start.
+    runs: Base,
+}
+
+impl Agent {
+    /// For a gateway that runs on `local` with `runs` over it.
+    pub fn new(store: Store, state: State, file: &Path, local: String, options: Options, runs: Base) -> Self {
+        Self { store, state, file: file.to_owned(), local, options, runs }
+    }
+
+    /// What is remembered.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Verify, parse, resolve. Nothing is written and nothing changes; whether it can be built is for the gateway to say.
+    pub fn consider(&self, signed: &Signed, running: &Config, now: Now) -> Result<Considered, Error> {
+        let remote = running.manage.remote.as_ref();
+        let remote = remote.ok_or_else(|| Error::Fetch("the local file has no [manage.remote]".to_owned()))?;
+        let trust = self.state.trust(remote)?;
+        let time = Time::new(now, self.store.clock(), UtcMicros(self.state.newest));
+        let judge = Judge {
+            gateway: &running.identity.gateway_id,
+            group: running.group.as_deref(),
+            trust: &trust,
+            consumed: self.state.consumed,
+            time,
+        };
+        let judged = judge.judge(signed)?;
+        let loaded = load_layered_text(&self.file, &self.local, &self.options, Some(&judged.layer));
+        let loaded = loaded.map_err(|problems| bundle::refused(&problems))?;
+        let signer = trust.key(judged.slot);
+        Ok(Considered {
+            loaded,
+            stored: Stored {
+                revision: judged.header.revision,
+                signer: signer.text().to_owned(),
+                expires: judged.header.expires.0,
+            },
+            who: format!("{} {}", judged.slot.word(), signer.id()),
+            judged,
+        })
+    }
+
+    /// Consumes it: on the disk, with the way back, before anything is applied. After this it is never accepted again.
+    /// `change`: what it changes; `None`: it says what runs already.
+    pub fn stage(
+        &mut self,
+        signed: &Signed,
+        considered: &Considered,
+        change: Option<Change>,
+        now: UtcMicros,
+    ) -> Result<(), Error> {
+        let remote = considered.loaded.config.manage.remote.as_ref();
+        let remote = remote.ok_or_else(|| Error::Fetch("the local file has no [manage.remote]".to_owned()))?;
+        let before = self.state.trust(remote)?;
+        self.store.put(considered.stored.revision, signed)?;
+        let consumption = Consumption {
+            stored: considered.stored.clone(),
+            not_before: considered.judged.header.not_before,
+            who: considered.who.clone(),
+            trust: (&before, &considered.judged.trust),
+            config: remote,
+            now,
+        };
+        self.write(life::consume(&self.state, &consumption, change))?;
+        self.runs = self.state.current.clone();
+        self.store.sweep(&self.state);
+        Ok(())
+    }
+
+    /// A rightly signed bundle that can't be used: the history says so, once.
+    pub fn refused(&mut self, signed: &Signed, error: &Error, running: &Config, now: UtcMicros) {
+        // What was not signed by us, or is old, is no news for the disk.
+        let Some(trust) = running.manage.remote.as_ref().and_then(|remote| self.state.trust(remote).ok()) else {
+            return;
+        };
+        let Ok((slot, _, header)) = bundle::open(signed, &trust) else { return };
+        if matches!(error, Error::Replayed { .. } | Error::NotYet { .. } | Error::Disk { .. }) {
+            return;
+        }
+        let who = format!("{} {}", slot.word(), trust.key(slot).id());
+        if let Some(next) = life::refuse(&self.state, header.revision, &who, &error.to_string(), now) {
+            // It is in the log already; a history that can't be written costs nothing else.
+            let _ = self.write(next);
+        }
+    }
+
+    /// Judges the probation; `round` counts its times from 1. `None`: there is none.
+    pub fn judge(&self, health: impl Fn(&str) -> Health, round: u32) -> Option<Verdict> {
+        self.state.probation.as_ref().map(|probation| life::judge(probation, health, round))
+    }
+
+    /// It stays. Answers the sinks whose pending events are given up now.
+    pub fn commit(&mut self, words: &str, now: UtcMicros) -> Result<Vec<String>, Error> {
+        let abandon = self.state.probation.as_ref().map(|probation| probation.abandon.clone()).unwrap_or_default();
+        self.write(life::commit(&self.state, words, now))?;
+        self.store.sweep(&self.state);
+        Ok(abandon)
+    }
+
+    /// It goes. Answers what to run on, whatever the disk says: what could not be written is decided again at the next start.
+    pub fn give_back(&mut self, reason: &str, now: UtcMicros) -> Result<Loaded, Error> {
+        let next = life::give_back(&self.state, reason, now);
+        let (loaded, runs) = match self.resolve(&next.current) {
+            Ok(loaded) => (loaded, next.current.clone()),
+            // Then less: the file alone has worked by itself.
+            Err(error) => (self.resolve(&Base::Local).map_err(|_| error)?, Base::Local),
+        };
+        self.runs = runs;
+        if let Err(error) = self.write(next.clone()) {
+            tracing::error!(%error, "the return of a bundle could not be written down");
+            self.state = next;
+        }
+        self.store.sweep(&self.state);
+        Ok(loaded)
+    }
+
+    /// A person takes back what is in force. Answers what to run on.
+    pub fn roll_back(&mut self, who: &str, reason: &str, now: UtcMicros) -> Result<Loaded, Error> {
+        let next = life::roll_back(&self.state, who, reason, now)?;
+        let loaded = self.resolve(&next.current)?;
+        self.write(next)?;
+        self.runs = self.state.current.clone();
+        self.store.sweep(&self.state);
+        Ok(loaded)
+    }
+
+    /// The local file as it is now, with the bundle in force over it: for a reload.
+    pub fn reread(&self) -> Result<(Loaded, String), Problems> {
+        let text = text_of(&self.file)?;
+        let loaded = start::resolve(&self.file, &text, &self.options, &self.store, &self.state.current)?;
+        Ok((loaded, text))
+    }
+
+    /// The gateway runs on this local file, and well: it is what a start falls back to.
+    pub fn good(&mut self, text: &str) -> Result<(), Error> {
+        text.clone_into(&mut self.local);
+        self.runs = self.state.current.clone();
+        self.store.keep_good(text)
+    }
+
+    /// The local file that runs.
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// Saves what time it is, for a start with a clock that lost its battery.
+    pub fn save_clock(&self, now: Now) -> Result<(), Error> {
+        if now.synchronised { self.store.save_clock(now.wall) } else { Ok(()) }
+    }
+
+    /// For `status` and the heartbeat.
+    pub fn status(&self, now: Now) -> Value {
+        let mut object = json!({ "revision": self.runs.revision(), "consumed": self.state.consumed });
+        if let Base::Bundle(stored) = &self.runs {
+            object["expires"] = rfc3339(UtcMicros(stored.expires)).as_str().into();
+            if now.synchronised && stored.expires < now.wall.0 {
+                object["expired"] = true.into();
+            }
+        }
+        if let Some(probation) = &self.state.probation {
+            object["probation"] = json!({
+                "since": rfc3339(UtcMicros(probation.since)).as_str(),
+                "back_to": probation.back_to.revision(),
+                "changed": probation.changed,
+            });
+        }
+        if let Some(last) = self.state.history.last() {
+            object["last"] = entry(last);
+        }
+        object
+    }
+
+    fn resolve(&self, base: &Base) -> Result<Loaded, Error> {
+        let resolved = start::resolve(&self.file, &self.local, &self.options, &self.store, base);
+        resolved.map_err(|problems| bundle::refused(&problems))
+    }
+
+    fn write(&mut self, mut next: State) -> Result<(), Error> {
+        if next == self.state {
+            return Ok(());
+        }
+        self.store.save(&mut next)?;
+        self.state = next;
+        Ok(())
+    }
+}
+
+/// A line of the history as JSON.
+pub fn entry(entry: &super::state::Entry) -> Value {
+    json!({
+        "at": rfc3339(UtcMicros(entry.at)).as_str(),
+        "revision": entry.revision,
+        "what": entry.what.word(),
+        "who": entry.who,
+        "reason": entry.reason,
+        "times": entry.times,
+    })
+}
+
+/// A sink that goes, and owes, must be named under `abandon`. `pending`: what each sink owes. Answers the sinks that are given
+/// up.
+pub fn owing(
+    running: &Config,
+    next: &Config,
+    pending: &[(String, u64)],
+    abandon: &[String],
+) -> Result<Vec<String>, Error> {
+    let goes = |name: &&String| !next.sinks.iter().any(|sink| sink.name == **name);
+    let (given_up, kept): (Vec<&String>, Vec<&String>) =
+        running.sinks.iter().map(|sink| &sink.name).filter(goes).partition(|name| abandon.contains(name));
+    let owing: Vec<&(String, u64)> =
+        pending.iter().filter(|(name, count)| *count > 0 && kept.contains(&name)).collect();
+    if owing.is_empty() {
+        return Ok(given_up.into_iter().cloned().collect());
+    }
+    let names: Vec<String> = owing.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    Err(Error::Owing { names: names.join(", "), pending: owing.iter().map(|(_, count)| count).sum() })
+}
