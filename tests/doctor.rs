@@ -158,7 +158,10 @@ fn planted_faults_are_found_each_with_its_remedy_and_nothing_is_sent() {
     ];
     let site = format!("url = \"{}\"\nuser = \"portero\"\npassword = {{ file = \"{at}/wrong\" }}", broker.url());
     let config = dir.path().join("portero.toml");
-    std::fs::write(&config, support::yard_config(dir.path(), &site, &parts.concat())).unwrap();
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let remote = format!("[manage.remote]\nurl = \"http://127.0.0.1:{nobody}/gw\"\nactive_key = \"{key}\"\n");
+    let text = support::yard_config(dir.path(), &site, &[remote, parts.concat()].concat());
+    std::fs::write(&config, text).unwrap();
     let mut gateway = Gateway::prepare(&config, &[]);
     gateway.env("PORTERO__GATEWAY__CLOCK", "trusted");
 
@@ -182,6 +185,7 @@ fn planted_faults_are_found_each_with_its_remedy_and_nothing_is_sent() {
     fails("sink", "name", "for another name; TLS 1.3, for localhost, by", "name that stands in the certificate");
     fails("sink", "password, login", "password authentication failed", "pg_hba.conf");
     fails("sink", "schema, login", "no table portero.event", "central init");
+    fails("remote", "", "refuses the connection", "start the server");
     fails("sink", "database, 127.0.0.1", "refuses the connection", "start the server");
     finds(&findings, "sink", "answers", "ok", "HTTP 401", "");
     finds(&findings, "sink", "known", "ok", "answers (HTTP 404); TLS 1.3, for localhost, by CN=known", "");

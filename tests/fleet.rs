@@ -35,7 +35,7 @@ fn say_signs_of_life(postgres: &Postgres) {
     postgres.psql(&format!(
         "SELECT count(portero.heartbeat(jsonb_build_object('tenant', 'default', 'gateway_id', format('gw-%s', n), \
          'site_id', format('site-%s', n % 200), 'version', '0.1.0', 'uptime_seconds', n * 60, 'running', true, \
-         'clock_synchronised', true, 'configuration', jsonb_build_object('state', 'running', 'revision', 7), \
+         'clock_synchronised', true, 'configuration', jsonb_build_object('state', 'running', 'remote', jsonb_build_object('revision', 7)), \
          'journal_id', md5(n::text), 'seq', n * 1000, 'head', md5((n * 7)::text), 'journal', \
          jsonb_build_object('bytes', n * 100000, 'appended', n * 1000), 'sinks', jsonb_build_array({}, {}), 'terminals', \
          (SELECT jsonb_agg(jsonb_build_object('terminal_id', format('gate-%s', t), 'device_key', '', 'protocol', 'rdm6300', \

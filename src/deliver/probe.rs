@@ -67,6 +67,12 @@ pub async fn directory(config: &directory::Http, clock: &Clock, within: Duration
     web.probe(clock, within).await
 }
 
+/// Any other address over HTTP that is only read.
+pub async fn address(url: &str, ca_file: Option<&std::path::Path>, clock: &Clock, within: Duration) -> Learned {
+    let tls = if url.starts_with("http://") { TlsMode::Disable } else { TlsMode::Require };
+    Web { url, tls, ca_file, client: None, proxy: None }.probe(clock, within).await
+}
+
 /// The server that gives tokens, where it is another one than that of the sink.
 pub async fn token_server(config: &api::Config, clock: &Clock, within: Duration) -> Option<Learned> {
     let url = match &config.auth {

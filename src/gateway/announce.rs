@@ -65,7 +65,8 @@ fn said(gateway: &Gateway, status: &Value) -> Said {
         links.map(|link| Value::Object(pick(link, &["name", "protocol", "state", "last_heard"]))).collect();
     // What people act on: states, not numbers that change with every event.
     let states = |list: &[Value]| list.iter().map(|one| one["state"].to_string()).collect::<Vec<_>>().join(" ");
-    let configuration = pick(&status["configuration"], &["state", "revision"]);
+    let mut configuration = pick(&status["configuration"], &["state"]);
+    configuration.extend(pick(&status["configuration"]["remote"], &["revision"]));
     let news = format!("{} {} {:?} {}", states(&sinks), states(&links), configuration, status["clock_synchronised"]);
     object["sinks"] = sinks.into();
     object["links"] = links.into();

@@ -140,6 +140,20 @@ fn judge(gateway: &Value, stale: u64) -> (Severity, Value) {
     if gateway["configuration"]["state"] == "refused" {
         wrong.push((Rank::Unsound, "its configuration file was refused, the one before it runs".to_owned()));
     }
+    let remote = &gateway["configuration"]["remote"];
+    if let Some(what @ ("returned" | "refused")) = remote["last"]["what"].as_str() {
+        let reason = remote["last"]["reason"].as_str().unwrap_or("no reason given");
+        wrong.push((Rank::Unsound, format!("revision {} was {what}: {reason}", remote["last"]["revision"])));
+    }
+    for note in remote["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        wrong.push((Rank::Unsound, note.to_owned()));
+    }
+    if let Some(error) = remote["error"].as_str() {
+        wrong.push((Rank::Doubtful, format!("configuration from afar: {error}")));
+    }
+    if remote["expired"] == true {
+        wrong.push((Rank::Doubtful, "its bundle has expired".to_owned()));
+    }
     let down = gateway["terminals_down"].as_u64().unwrap_or(0);
     if down > 0 {
         wrong.push((Rank::Down, format!("{down} terminals not reached")));
@@ -161,8 +175,8 @@ fn judge(gateway: &Value, stale: u64) -> (Severity, Value) {
             line[key] = gateway[key].clone();
         }
     }
-    if !gateway["configuration"]["revision"].is_null() {
-        line["revision"] = gateway["configuration"]["revision"].clone();
+    if !remote["revision"].is_null() {
+        line["revision"] = remote["revision"].clone();
     }
     if let Some(pending) = pending {
         line["pending"] = pending.into();
@@ -215,6 +229,12 @@ mod tests {
         assert_eq!(clock.1["wrong"], json!(["clock not synchronised"]));
         assert!(silent.0 < back.0 && back.0 < blocked.0 && blocked.0 < late.0 && late.0 < clock.0 && clock.0 < well.0);
         assert_eq!(silent.1["wrong"].as_array().unwrap().len(), 2);
+        let remote = |remote: Value| beat(json!({ "configuration": { "state": "running", "remote": remote } }));
+        let sound = remote(json!({ "revision": 7, "last": { "what": "committed", "revision": 7, "reason": "" } }));
+        assert_eq!((sound.0.0, &sound.1["revision"]), (Rank::Well, &json!(7)));
+        let last = json!({ "what": "returned", "revision": 8, "reason": "sink hr is blocked" });
+        let returned = remote(json!({ "revision": 7, "last": last }));
+        assert_eq!(returned.1["wrong"], json!(["revision 8 was returned: sink hr is blocked"]));
         let never = judge(&json!({ "tenant": "default", "gateway_id": "new" }), 300);
         assert!(never.0 < silent.0);
     }

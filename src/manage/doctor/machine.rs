@@ -159,6 +159,7 @@ pub(super) fn gateway(socket: &Path, answer: &Result<Value, client::Error>) -> V
         )),
         _ => {}
     }
+    findings.extend(remote(&status["configuration"]["remote"]));
     for sink in status["sinks"].as_array().into_iter().flatten() {
         let state = match sink["state"].as_str() {
             Some("blocked" | "gone") => State::Fail,
@@ -190,6 +191,29 @@ pub(super) fn gateway(socket: &Path, answer: &Result<Value, client::Error>) -> V
             let found = format!("the link is {}: {found}", text(link, "state"));
             findings.push(Finding::fail("gateway", text(link, "name"), found, remedy));
         }
+    }
+    findings
+}
+
+/// What the gateway says of configuration from afar.
+fn remote(remote: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for note in remote["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        findings.push(Finding::warn("remote", "", note, "run: portero check, and mend the local file"));
+    }
+    if let Some(error) = remote["error"].as_str() {
+        let remedy = "look at [manage.remote], and at what stands at its address";
+        findings.push(Finding::warn("remote", "", error, remedy));
+    }
+    if remote["expired"] == true {
+        let found = "the bundle that runs has expired; it goes on running";
+        findings.push(Finding::warn("remote", "", found, "sign and publish a new one, under a higher revision"));
+    }
+    let last = &remote["last"];
+    if let Some(what @ ("returned" | "refused")) = last["what"].as_str() {
+        let reason = last["reason"].as_str().unwrap_or("no reason given");
+        let found = format!("revision {} was {what}: {reason}", last["revision"]);
+        findings.push(Finding::warn("remote", "", found, "mend the bundle and publish it under a higher revision"));
     }
     findings
 }

@@ -69,7 +69,7 @@ impl State {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `clock`, `disk`, `mount`, `sqlite`, `journal`, `serial`, `broker`, `sink`, `directory`,
+    /// What was looked at: `clock`, `disk`, `mount`, `sqlite`, `journal`, `serial`, `broker`, `sink`, `directory`, `remote`,
     /// `credential`, `expiry`, `gateway`, `unit`, `configuration`.
     pub check: &'static str,
     /// Which one of them: a name or key of the configuration, a path.

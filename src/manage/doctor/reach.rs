@@ -68,6 +68,12 @@ pub(super) async fn servers(config: &Config, unit: Option<&Unit>, clock: &Clock,
             }
         });
     }
+    if let Some((url, ca_file)) =
+        config.manage.remote.as_ref().and_then(|r| Some((r.url.as_deref()?, r.ca_file.as_deref())))
+    {
+        asked
+            .push(async move { told("remote", "", &probe::address(url, ca_file, clock, WITHIN).await, clock) }.boxed());
+    }
     match config.directory.as_ref().map(|directory| &directory.source) {
         Some(Source::Http(http)) => {
             let mut http = http.clone();

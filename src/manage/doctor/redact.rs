@@ -19,6 +19,8 @@ const SECRET: &[&str] =
 /// Keys that hold such a part and never a secret.
 const OPEN: &[&str] = &[
     "on_ambiguous",
+    "active_key",
+    "recovery_key",
     "key_id",
     "type",
     "keep_alive_seconds",
