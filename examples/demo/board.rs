@@ -24,6 +24,13 @@ pub(crate) struct Seen {
     central_waiting: Option<u64>,
 }
 
+impl Seen {
+    /// Whether nothing is on its way to the journal, in a broker in between, say.
+    pub(crate) fn everything_journalled(&self) -> bool {
+        self.journalled == Some(self.terminals.iter().map(|(sent, _)| sent).sum())
+    }
+}
+
 pub(crate) struct Board {
     start: Instant,
     screen: bool,

@@ -21,16 +21,24 @@ use std::time::Duration;
 use board::Board;
 use site::Site;
 
-const HELP: &str = "usage: demo [--keep]\n\n  --keep   leave everything running after the reckoning, until Ctrl-C\n";
+const HELP: &str = "\
+usage: demo [--keep] [--mosquitto]
+
+  --keep        leave everything running after the reckoning, until Ctrl-C
+  --mosquitto   the yard talks to a mosquitto of its own, of which the gateway is a client
+
+PORTERO_TEST_COMMAND=\"EMULATOR ... PORTERO\" puts another gateway on the stage: tests/smoke.sh.
+";
 
 /// Ctrl-C was pressed, or somebody asked us to end.
 pub(crate) struct Interrupted;
 
 fn main() -> ExitCode {
-    let mut keep = false;
+    let (mut keep, mut mosquitto) = (false, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--keep" => keep = true,
+            "--mosquitto" => mosquitto = true,
             "--help" | "-h" => {
                 print!("{HELP}");
                 return ExitCode::SUCCESS;
@@ -43,7 +51,7 @@ fn main() -> ExitCode {
     }
     let stop = stop_on_signal();
     // Whatever goes wrong, the processes of the site end with it: they are killed when it is dropped.
-    match std::panic::catch_unwind(|| play(keep, &stop)) {
+    match std::panic::catch_unwind(|| play(keep, mosquitto, &stop)) {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(Interrupted)) => {
@@ -58,9 +66,9 @@ fn main() -> ExitCode {
 }
 
 /// The play in five acts. Answers whether the promise was kept.
-fn play(keep: bool, stop: &Stop) -> Result<bool, Interrupted> {
+fn play(keep: bool, mosquitto: bool, stop: &Stop) -> Result<bool, Interrupted> {
     println!("starting PostgreSQL, the vendor API, the gateway and the terminals ...");
-    let mut site = Site::build();
+    let mut site = Site::build(mosquitto);
     let mut board = Board::new();
     let mut act = |site: &mut Site, seconds, what: &str| board.watch(site, stop, Duration::from_secs(seconds), what);
 
@@ -87,9 +95,9 @@ fn play(keep: bool, stop: &Stop) -> Result<bool, Interrupted> {
     board.watch_until(
         &mut site,
         stop,
-        Duration::from_secs(60),
+        Duration::from_secs(180),
         "everybody went home: the last events arrive",
-        |now| now.waiting == Some(0),
+        |now| now.waiting == Some(0) && now.everything_journalled(),
     )?;
     let kept = reckoning::draw_up(&mut site);
 

@@ -12,8 +12,11 @@ use std::sync::{Arc, Mutex};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::gateway::binary;
-use crate::support::{Behaviour, DEADLINE, Gateway, Postgres, Process, Reply, VendorApi, free_port};
+use crate::support::gateway::{binary, program};
+use crate::support::{
+    Behaviour, DEADLINE, Gateway, Mosquitto, MosquittoOptions, Postgres, Process, Reply, VendorApi, eventually,
+    free_port,
+};
 
 /// Devices of the yard's fleet.
 const YARD_DEVICES: u32 = 20;
@@ -54,12 +57,14 @@ pub(crate) struct Site {
     pub(crate) got: Arc<Mutex<Got>>,
     pub(crate) destinations_away: bool,
     broker: String,
+    /// The broker of the yard, where it has one of its own.
+    between: Option<Mosquitto>,
     dir: tempfile::TempDir,
 }
 
 impl Site {
-    /// Starts the destinations and the gateway.
-    pub(crate) fn build() -> Self {
+    /// Starts the destinations and the gateway; with `mosquitto` a broker between it and the yard, too.
+    pub(crate) fn build(mosquitto: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("portero-demo-").tempdir().expect("a temporary directory");
         let postgres = Postgres::start();
         prepare_centre(&postgres);
@@ -74,14 +79,23 @@ impl Site {
             Reply::ok()
         })));
         let port = free_port();
+        let between = mosquitto.then(|| Mosquitto::start(dir.path(), &MosquittoOptions::default()));
+        let yard = between.as_ref().map(Mosquitto::url);
         let config = dir.path().join("portero.toml");
-        std::fs::write(&config, configuration(&dir, port, &vendor, &postgres)).expect("room for a configuration");
+        std::fs::write(&config, configuration(&dir, port, yard.as_deref(), &vendor, &postgres))
+            .expect("room for a configuration");
         let secrets = [("vendor_token", VENDOR_TOKEN), ("central_password", "unused-on-loopback")];
         let mut gateway = Gateway::start(&config, &secrets);
         gateway.wait_ready();
+        // Before somebody has subscribed, a broker in between keeps nothing for him.
+        eventually("the gateway hears the yard", DEADLINE, || {
+            let status = gateway.cli_json(&["status", "--json"]);
+            let links = status["links"].as_array().map_or(&[][..], Vec::as_slice);
+            links.iter().any(|link| link["name"] == "yard" && link["state"] == "up")
+        });
         let broker = format!("mqtt://127.0.0.1:{port}");
         let terminals = terminals(&broker);
-        Self { terminals, gateway, vendor, postgres, got, destinations_away: false, broker, dir }
+        Self { terminals, gateway, vendor, postgres, got, destinations_away: false, broker, between, dir }
     }
 
     fn manifest(&self, terminal: usize) -> PathBuf {
@@ -109,7 +123,8 @@ impl Site {
         if terminal.protocol == "rdm6300" {
             command.arg("--pty").arg(link);
         } else {
-            command.args(["--broker", &self.broker]);
+            let yard = self.between.as_ref().filter(|_| terminal.name == "yard").map(Mosquitto::url);
+            command.args(["--broker", yard.as_ref().unwrap_or(&self.broker)]);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         terminal.process = Some(Process::spawn(&mut command));
@@ -218,7 +233,7 @@ fn terminals(broker: &str) -> Vec<Terminal> {
 /// Makes the schema with the gateway's own command, and a login that may do nothing but deliver.
 fn prepare_centre(postgres: &Postgres) {
     let url = postgres.url();
-    let output = Command::new(binary())
+    let output = program()
         .args(["central", "init", "--apply", "--tls", "disable", "--url", &url])
         .stdin(Stdio::null())
         .output()
@@ -227,7 +242,16 @@ fn prepare_centre(postgres: &Postgres) {
     postgres.psql(&format!("create role {LOGIN} login in role portero_gateway"));
 }
 
-fn configuration(dir: &tempfile::TempDir, port: u16, vendor: &VendorApi, postgres: &Postgres) -> String {
+fn configuration(
+    dir: &tempfile::TempDir,
+    port: u16,
+    between: Option<&str>,
+    vendor: &VendorApi,
+    postgres: &Postgres,
+) -> String {
+    let yard = between.map_or("site", |_| "between");
+    let between =
+        between.map_or_else(String::new, |url| format!("\n[[broker]]\nname = \"between\"\nurl = \"{url}\"\n"));
     let (dir, vendor_url, central) = (dir.path().display(), vendor.url(), postgres.url_as(LOGIN));
     format!(
         r#"[gateway]
@@ -244,7 +268,7 @@ socket = "{dir}/control.sock"
 [[broker]]
 name = "site"
 listen = "127.0.0.1:{port}"
-
+{between}
 [[terminal]]
 name = "gate-1"
 protocol = "rdm6300"
@@ -263,7 +287,7 @@ link = {{ type = "mqtt", broker = "site", device_id = "1026701" }}
 [[terminal]]
 name = "yard"
 protocol = "mqtt-json"
-link = {{ type = "mqtt", broker = "site", topic = "site/yard/+/events" }}
+link = {{ type = "mqtt", broker = "{yard}", topic = "site/yard/+/events" }}
 zone = "UTC"
 fields.person = "/pin"
 fields.device_time = "/ts"

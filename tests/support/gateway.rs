@@ -18,6 +18,16 @@ pub fn binary() -> PathBuf {
     }
 }
 
+/// The gateway's program, ready for arguments: the binary under test, unless `PORTERO_TEST_COMMAND` names another one, words
+/// split at blanks (a build for another processor, behind its emulator).
+pub fn program() -> Command {
+    let named = std::env::var("PORTERO_TEST_COMMAND").unwrap_or_default();
+    let mut words = named.split_whitespace();
+    let mut command = words.next().map_or_else(|| Command::new(binary()), Command::new);
+    command.args(words);
+    command
+}
+
 /// A gateway process; killed on drop.
 pub struct Gateway {
     config: PathBuf,
@@ -67,7 +77,7 @@ impl Gateway {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = program();
         command.env("CREDENTIALS_DIRECTORY", self.dir.path().join("credentials")).env_remove("NOTIFY_SOCKET");
         command.env("PORTERO_CONFIG", &self.config).env("RUST_BACKTRACE", "1").stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
