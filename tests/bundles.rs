@@ -19,6 +19,7 @@ use portero::manage::remote::signature::Key;
 use portero::manage::remote::start;
 use portero::manage::remote::state::{Base, State};
 use portero::manage::remote::store::{self, Hook, Store};
+use support::mutate::mutated;
 use support::{find_program, tempdir};
 
 const GOOD: &str = "[bundle]\ngateway = \"gw-1\"\npurpose = \"portero-config\"\nrevision = 7\n\
@@ -274,31 +275,8 @@ fn five_hundred_mutated_bundles_rightly_signed_are_taken_or_refused() {
     let mut random = fastrand::Rng::with_seed(4);
     let (mut taken, mut refused) = (0, 0);
     for revision in 1..=500 {
-        let mut text = GOOD.replace("= 7", &format!("= {revision}")) + body;
-        let head = GOOD.len() + 4;
-        for _ in 0..random.usize(0..4) {
-            let mut at = random.usize(head..text.len());
-            while !text.is_char_boundary(at) {
-                at -= 1;
-            }
-            match random.u8(0..5) {
-                0 => text.insert(at, *random.choice(&['"', '[', ']', '=', '0', '-', '.', '\n', 'é', '\u{0}']).unwrap()),
-                1 => drop(text.remove(at)),
-                2 => text.truncate(at),
-                3 => {
-                    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
-                    text.replace_range(at..end, "");
-                }
-                _ => {
-                    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
-                    let line = text[at..end].to_owned();
-                    text.insert_str(at, &format!("{line}\n"));
-                }
-            }
-            if text.len() <= head {
-                break;
-            }
-        }
+        let text = GOOD.replace("= 7", &format!("= {revision}")) + body;
+        let text = mutated(text, GOOD.len() + 4, &mut random);
         match agent.consider(&desk.sign(&text), &desk.running, now()) {
             Ok(_) => taken += 1,
             Err(error) => {

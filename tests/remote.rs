@@ -152,6 +152,37 @@ fn a_bundle_that_breaks_a_login_goes_by_itself_and_says_so() {
 }
 
 #[test]
+fn the_centre_hears_that_a_bundle_was_taken_back_and_why() {
+    let postgres = support::Postgres::start();
+    let mut site = Site::start_with(2, knows("right"));
+    let server = ["central", "init", "--apply", "--url", &postgres.url(), "--tls", "disable"];
+    let made = site.gateway.cli(&server);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let with = |site: &Site, token: &str| {
+        site.sink(&format!("auth = {{ type = \"bearer\", token = {{ credential = \"{token}\" }} }}"))
+            + &support::postgres_sink(&postgres.url())
+    };
+    site.push(7, &with(&site, "right"));
+    site.wait_for(7, "accepted");
+    site.play(20, 1);
+    site.wait_for(7, "committed");
+    site.push(8, &with(&site, "wrong"));
+    site.wait_for(8, "accepted");
+    site.play(20, 2);
+    site.wait_for(8, "returned");
+    // A sign of life is said each minute, and at a start.
+    site.gateway.restart_ready();
+    let heard = |path: &str| {
+        postgres.psql(&format!("SELECT status #>> '{{configuration,remote,{path}}}' FROM portero.gateway"))
+    };
+    eventually("the centre hears of it", DEADLINE, || heard("last,what") == "returned");
+    assert_eq!((heard("revision").as_str(), heard("last,revision").as_str()), ("7", "8"));
+    assert!(heard("last,reason").contains("sink 'vendor': "), "{}", heard("last,reason"));
+    let status = String::from_utf8(site.gateway.cli(&["status"]).stdout).unwrap();
+    assert!(status.contains("configuration from afar: revision 7\n"), "{status}");
+}
+
+#[test]
 fn three_starts_on_probation_take_a_bundle_back() {
     let mut site = Site::start(3600);
     site.push(7, &site.sink("max_body_bytes = 50000"));
@@ -276,71 +307,127 @@ fn a_local_file_that_takes_the_address_out_is_rid_of_the_bundle() {
     assert!(!String::from_utf8_lossy(&shown.stdout).contains("max_body_bytes"));
 }
 
-#[test]
-fn a_retained_message_brings_a_bundle_and_a_thousand_of_one_content_restart_nothing() {
-    use std::fmt::Write as _;
-    let (dir, vendor) = (tempdir(), VendorApi::start(Behaviour::Ok));
-    let broker = support::Mosquitto::start(dir.path(), &support::MosquittoOptions::default());
-    let key = sign::keygen(&Password::None).unwrap();
-    let config = dir.path().join("portero.toml");
-    let remote = format!(
-        "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\nprobation_seconds = 1\nactive_key = \"{}\"\n",
-        Key::parse(&key.public).unwrap().text()
-    );
-    let sinks = api_sink(&vendor.url(), 10);
-    let text = support::yard_config(dir.path(), &format!("url = \"{}\"", broker.url()), &sinks) + &remote;
-    std::fs::write(&config, text).unwrap();
-    let mut gateway = Gateway::prepare(&config, &[]);
-    gateway.restart_ready();
-    let message = |revision: u32, body: &str| {
-        let payload = format!(
-            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
-             not_before = 2020-01-01T00:00:00Z\nexpires = 2099-01-01T00:00:00Z\n{body}"
+/// A gateway behind a mosquitto, to which bundles come as retained messages.
+struct Topic {
+    gateway: Gateway,
+    broker: support::Mosquitto,
+    key: Pair,
+    vendor: VendorApi,
+    sinks: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Topic {
+    fn start() -> Self {
+        let (dir, vendor) = (tempdir(), VendorApi::start(Behaviour::Ok));
+        let broker = support::Mosquitto::start(dir.path(), &support::MosquittoOptions::default());
+        let key = sign::keygen(&Password::None).unwrap();
+        let config = dir.path().join("portero.toml");
+        let remote = format!(
+            "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\nprobation_seconds = 1\nactive_key = \"{}\"\n",
+            Key::parse(&key.public).unwrap().text()
         );
-        let signature = sign::sign(payload.as_bytes(), &key.secret, &Password::None, "test").unwrap();
-        json!({ "payload": payload, "signature": signature }).to_string()
-    };
-    let publish = |lines: &str| {
+        let sinks = api_sink(&vendor.url(), 10);
+        let text = support::yard_config(dir.path(), &format!("url = \"{}\"", broker.url()), &sinks) + &remote;
+        std::fs::write(&config, text).unwrap();
+        let mut gateway = Gateway::prepare(&config, &[]);
+        gateway.restart_ready();
+        Self { gateway, broker, key, vendor, sinks, _dir: dir }
+    }
+
+    fn header(revision: u32) -> String {
+        format!(
+            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
+             not_before = 2020-01-01T00:00:00Z\nexpires = 2099-01-01T00:00:00Z\n"
+        )
+    }
+
+    fn message(&self, payload: &str) -> String {
+        let signature = sign::sign(payload.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
+        json!({ "payload": payload, "signature": signature }).to_string() + "\n"
+    }
+
+    /// One message a line.
+    fn publish(&self, lines: &str) {
         use std::io::Write as _;
+        let port = self.broker.port.to_string();
         let mut command = std::process::Command::new(support::find_program("mosquitto_pub", &[]));
-        command.args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &broker.port.to_string(),
-            "-q",
-            "1",
-            "-r",
-            "-t",
-            "portero/config",
-            "-l",
-        ]);
+        command.args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-r", "-t", "portero/config", "-l"]);
         let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
-    };
-    let remote = || gateway.cli_json(&["status", "--json"])["configuration"]["remote"].clone();
-    publish("not a bundle\n");
-    eventually("what is none is refused", DEADLINE, || {
-        remote()["error"].as_str().is_some_and(|e| e.contains("payload"))
-    });
-    let changed = format!("{sinks}max_body_bytes = 50000\n");
-    publish(&(message(1, &changed) + "\n"));
-    eventually("it is taken", DEADLINE, || remote()["consumed"] == 1);
-    gateway.play_yard(broker.port, 20, 1, &[]);
-    eventually("it is kept", DEADLINE, || remote()["last"]["what"] == "committed");
+    }
 
-    let pid = gateway.pid();
-    let many = (2..=1001).fold(String::new(), |mut lines, revision| {
-        writeln!(lines, "{}", message(revision, &changed)).unwrap();
-        lines
+    fn remote(&self) -> Value {
+        self.gateway.cli_json(&["status", "--json"])["configuration"]["remote"].clone()
+    }
+
+    fn play(&self, count: u32, seed: u32) {
+        self.gateway.play_yard(self.broker.port, count, seed, &[]);
+    }
+}
+
+#[test]
+fn a_retained_message_brings_a_bundle_and_a_thousand_of_one_content_restart_nothing() {
+    let site = Topic::start();
+    site.publish("not a bundle\n");
+    eventually("what is none is refused", DEADLINE, || {
+        site.remote()["error"].as_str().is_some_and(|e| e.contains("payload"))
     });
-    publish(&many);
-    gateway.play_yard(broker.port, 200, 2, &[]);
-    eventually("all of them are consumed", DEADLINE * 2, || remote()["consumed"] == 1001);
-    assert_eq!((remote()["revision"].clone(), gateway.pid()), (json!(1001), pid));
-    eventually("the flow went on", DEADLINE, || vendor.stored_count() == 220);
-    assert_eq!(vendor.oracle().doubled(), Vec::<&str>::new());
-    let log = gateway.log();
+    let changed = format!("{}max_body_bytes = 50000\n", site.sinks);
+    let message = |revision: u32| site.message(&(Topic::header(revision) + &changed));
+    site.publish(&message(1));
+    eventually("it is taken", DEADLINE, || site.remote()["consumed"] == 1);
+    site.play(20, 1);
+    eventually("it is kept", DEADLINE, || site.remote()["last"]["what"] == "committed");
+
+    let pid = site.gateway.pid();
+    site.publish(&(2..=1001).map(message).collect::<String>());
+    site.play(200, 2);
+    eventually("all of them are consumed", DEADLINE * 2, || site.remote()["consumed"] == 1001);
+    assert_eq!((site.remote()["revision"].clone(), site.gateway.pid()), (json!(1001), pid));
+    eventually("the flow went on", DEADLINE, || site.vendor.stored_count() == 220);
+    assert_eq!(site.vendor.oracle().doubled(), Vec::<&str>::new());
+    let log = site.gateway.log();
     assert_eq!(log.matches("started again, its configuration is another").count(), 1, "{log}");
+}
+
+#[test]
+fn i6_five_hundred_spoilt_bundles_rightly_signed_stop_nothing() {
+    let mut site = Topic::start();
+    let pid = site.gateway.pid();
+    let mut random = fastrand::Rng::with_seed(11);
+    let further = "max_body_bytes = 50000\ncatch_up_per_minute = 60000\n[log]\nlevel = \"info\"\n";
+    let spoilt = |revision: u32, random: &mut fastrand::Rng| {
+        // Each of them another configuration, where nothing is spoilt.
+        let timeout = format!("timeout_seconds = {}\n", 3 + revision % 50);
+        let text = Topic::header(revision) + &site.sinks.replace("timeout_seconds = 2\n", &timeout);
+        // The sink's name stays: another name is another sink, to which everything goes anew.
+        let head = text.find("name = ").unwrap() + "name = \"vendor\"\n".len();
+        site.message(&support::mutate::mutated(text + further, head, random))
+    };
+    let rounds = 5;
+    let played = std::thread::scope(|scope| {
+        let player = scope.spawn(|| (0..rounds).map(|seed| site.play(200, 20 + seed)).count() as u64 * 200);
+        for round in 0..rounds {
+            site.publish(&(1..=100).map(|n| spoilt(round * 100 + n, &mut random)).collect::<String>());
+        }
+        player.join().unwrap()
+    });
+    site.publish(&site.message(&(Topic::header(1000) + &site.sinks + "max_body_bytes = 60000\n")));
+    eventually("the good one after them is taken", DEADLINE * 2, || site.remote()["consumed"] == 1000);
+    eventually("everything is delivered", DEADLINE * 2, || site.vendor.stored_count() as u64 == played);
+    let history = site.gateway.cli(&["config", "history", "--json"]);
+    let history = String::from_utf8(history.stdout).unwrap();
+    assert!(history.contains("\"accepted\"") && history.contains("\"refused\""), "{history}");
+    eventually("the books balance", DEADLINE, || {
+        let stats = site.gateway.cli_json(&["journal", "stats", "--json"]);
+        let sink = &stats["sinks"][0];
+        sink["delivered"] == played && sink["pending"] == 0 && sink["dropped"] == 0 && sink["quarantined"] == 0
+    });
+    assert_eq!(site.gateway.pid(), pid);
+    let applied = site.gateway.log().matches("configuration from afar applied").count();
+    assert!(applied > 50, "{applied} applied\n{history}\n{}", site.gateway.log());
+    assert!(!site.gateway.log().contains("panicked"), "{}", site.gateway.log());
+    assert_eq!(site.gateway.sigterm().code(), Some(0));
 }

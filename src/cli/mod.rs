@@ -82,7 +82,7 @@ enum Command {
     Run(run::Args),
     /// Check the configuration and say everything that is wrong with it
     Check(check::Args),
-    /// Have the running gateway take over its configuration file
+    /// Show, sign, check, take over and take back configuration
     Config(config::Args),
     /// Show how the gateway, its links and its sinks are
     Status(status::Args),

@@ -68,6 +68,15 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
     if running && status["clock_synchronised"].as_bool() == Some(false) {
         out.line("clock: not synchronised; times are provisional")?;
     }
+    let remote = &status["configuration"]["remote"];
+    if let Some(revision) = remote["revision"].as_u64() {
+        let trial = if remote["probation"].is_object() { ", on probation" } else { "" };
+        out.line(format_args!("configuration from afar: revision {revision}{trial}"))?;
+    }
+    let notes = remote["degraded"].as_array().into_iter().flatten().chain(Some(&remote["error"]));
+    for note in notes.filter_map(Value::as_str) {
+        out.line(format_args!("configuration: {note}"))?;
+    }
     match &status["journal"] {
         Value::Null => out.line("journal: none yet")?,
         journal => out.line(format_args!(

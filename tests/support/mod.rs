@@ -9,6 +9,7 @@
 pub mod gateway;
 pub mod guest;
 pub mod mosquitto;
+pub mod mutate;
 pub mod postgres;
 pub mod prism;
 pub mod process;

@@ -283,13 +283,21 @@ impl Show<'_> {
 
     fn file(&self, file: &Value) -> Shown {
         let state = word(&file["state"]);
+        let remote = &file["remote"];
+        let troubled = remote["error"].is_string() || remote["degraded"].is_array() || remote["probation"].is_object();
         let class = match state {
-            "running" => "good",
             "refused" => "bad",
+            "running" if !troubled => "good",
             _ => "warn",
         };
-        let why = list(&file["problems"]).chain(list(&file["needs_restart"]));
-        let why: Vec<Shown> = why.map(|problem| object([("text", word(problem).into())])).collect();
+        let revision = remote["revision"].as_u64().map(|revision| {
+            let trial = if remote["probation"].is_object() { "on_probation" } else { "" };
+            let trial = if trial.is_empty() { String::new() } else { format!(", {}", self.language.word(trial)) };
+            format!("{} {revision}{trial}", self.language.word("from_afar"))
+        });
+        let said = list(&file["problems"]).chain(list(&file["needs_restart"])).chain(list(&remote["degraded"]));
+        let said = said.map(word).chain(remote["error"].as_str()).map(str::to_owned);
+        let why: Vec<Shown> = revision.into_iter().chain(said).map(|text| object([("text", text.into())])).collect();
         object([
             ("class", class.into()),
             ("path", word(&file["file"]).into()),

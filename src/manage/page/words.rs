@@ -213,6 +213,8 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
         "cambió desde que se leyó; aplíquela (portero config reload)",
     ),
     ("file_differs", "in use, but for what only a restart takes", "en uso, salvo lo que solo un reinicio aplica"),
+    ("from_afar", "from afar: revision", "remota: revisión"),
+    ("on_probation", "on probation", "a prueba"),
     ("file_refused", "refused; what was running runs on", "rechazada; sigue la que corría"),
 ];
 
