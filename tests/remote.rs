@@ -251,6 +251,27 @@ fn a_sink_that_owes_events_goes_only_with_a_word_and_comes_back_with_all_of_them
 }
 
 #[test]
+fn i4_a_sink_that_a_later_bundle_brings_back_is_not_given_up() {
+    let site = Site::start(3);
+    site.play(20, 1);
+    eventually("it arrives", DEADLINE, || site.vendor.stored_count() == 20);
+    let renamed = site.sink("").replace("name = \"vendor\"", "name = \"other\"");
+    site.push_as("revision = 7\nabandon = [\"vendor\"]\n", &renamed);
+    site.wait_for(7, "accepted");
+    // Before that is kept, the next one has both.
+    site.push(8, &(site.sink("") + &renamed));
+    site.wait_for(8, "accepted");
+    site.play(20, 2);
+    site.wait_for(8, "committed");
+    let ledger = || {
+        let stats = site.gateway.cli_json(&["journal", "stats", "--json"]);
+        stats["sinks"].as_array().unwrap().iter().find(|sink| sink["name"] == "vendor").cloned().unwrap_or(Value::Null)
+    };
+    eventually("it has everything", DEADLINE, || ledger()["delivered"] == 40 && ledger()["dropped"] == 0);
+    assert!(!site.gateway.log().contains("sink given up"), "{}", site.gateway.log());
+}
+
+#[test]
 fn whatever_the_address_answers_the_old_configuration_runs_and_one_report_is_made() {
     let site = Site::start(1);
     let elsewhere = Shelf::start();

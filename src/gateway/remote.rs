@@ -112,7 +112,7 @@ impl Remote {
     /// What was read again runs.
     pub(super) fn reloaded(&mut self, parts: &Parts, text: Option<&str>, report: &Report) {
         if let (Some(agent), Some(text), true) = (&mut self.agent, text, report.problems.is_empty()) {
-            note(on_disk(|| agent.good(text)));
+            note(on_disk(|| agent.reloaded(text)));
             parts.gateway.remote.notes(&[]);
         }
         self.show(parts);
@@ -142,7 +142,8 @@ impl Remote {
             }
         };
         let report = change.report();
-        let same = change.is_nothing(&running);
+        // What only a start takes is a change, too: the history must not call it the same.
+        let same = change.is_nothing(&running) && report.needs_restart.is_empty();
         let well = |part: &String| matches!(health(parts, part), Some(Health::Well | Health::Unproven));
         let changed: Vec<String> = report.started.iter().chain(&report.restarted).cloned().collect();
         let healthy = changed.iter().filter(|part| !report.started.contains(part) && well(part)).cloned().collect();
@@ -159,7 +160,12 @@ impl Remote {
             tracing::info!(count = revision, "configuration from afar applied, on probation");
             apply::say(&report);
         }
-        self.rest(parts);
+        // The same again must not put off the end of a probation that runs.
+        if same {
+            self.show(parts);
+        } else {
+            self.rest(parts);
+        }
         Ok(Taken::Applied)
     }
 
@@ -191,7 +197,10 @@ impl Remote {
             Some(Verdict::Commit(words)) => match on_disk(|| agent.commit(&words, now.wall)) {
                 Ok(abandon) => {
                     tracing::info!(count = revision, reason = words, "configuration from afar is kept");
-                    for sink in abandon {
+                    // One that runs again, by a later bundle or the local file, is no longer meant.
+                    let running = parts.gateway.running.get();
+                    let runs = |sink: &String| running.sinks.iter().any(|other| other.name == *sink);
+                    for sink in abandon.into_iter().filter(|sink| !runs(sink)) {
                         give_up(parts, sink, "its bundle says abandon", &format!("bundle {revision}")).await;
                     }
                     let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
@@ -236,7 +245,7 @@ impl Remote {
                 tracing::warn!(reason = why, "configuration from afar is taken back by a person");
                 back(parts, team, prints, loaded, (who, why)).await?
             }
-            Err(error) => refused(error.to_string()),
+            Err(error) => return Ok(refused(error.to_string())),
         };
         self.rest(parts);
         Ok(report)

@@ -2,6 +2,8 @@
 //!
 //! Must not: leave out who did it, and why.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::json;
 
 use crate::cli::{ConfigFile, Exit, Failure, Output};
@@ -51,6 +53,15 @@ fn on_disk(args: &Args, config: &crate::manage::config::Config, who: &str) -> an
     let dir = store::beside(&config.journal.path);
     if !dir.is_dir() {
         return Err(Failure::new(Exit::No, "there is nothing to go back to: no bundle was ever taken").into());
+    }
+    // Files of another owner could not be read by the gateway, which would then know neither bundles nor keys.
+    let owner = std::fs::metadata(&dir)?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        let words = format!(
+            "the gateway does not run, and {} is another user's; run this as that user: sudo -u '#{owner}' portero config rollback",
+            dir.display()
+        );
+        return Err(Failure::new(Exit::Io, words).into());
     }
     let store = Store::open(&dir).map_err(io)?;
     let state = store.state().0;

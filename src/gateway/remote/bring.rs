@@ -153,9 +153,8 @@ async fn ask(parts: &Parts, fetch: &mut Fetch, orders: &Orders, told: &mut Told)
     match fetch.ask().await {
         Ok(None) => told.heard(parts, None),
         Ok(Some(signed)) => {
-            if let Some(taken) = orders.bundle(signed).await
-                && !told.taken(parts, &taken)
-            {
+            // What was not settled is asked for again, also where nobody could answer (a full disk).
+            if orders.bundle(signed).await.is_none_or(|taken| !told.taken(parts, &taken)) {
                 fetch.forget();
             }
         }

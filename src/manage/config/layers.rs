@@ -145,6 +145,8 @@ fn merge(local: &mut Table, entry: Entry, report: &Report<'_>) {
         let why = match key.as_str() {
             "gateway.zone" => None,
             "journal.path" => Some("where the journal stands is said by the local file alone"),
+            // Taken at the start only, where a bound below what is there would stop every append.
+            "journal.max_bytes" => Some("how large the journal may be is said by the local file alone"),
             "manage.socket" => Some("the control socket's path is said by the local file alone"),
             "manage.remote" => {
                 Some("address and keys of bundles are said by the local file; keys change by active_key in [bundle]")

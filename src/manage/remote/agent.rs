@@ -187,8 +187,13 @@ impl Agent {
     /// The gateway runs on this local file, and well: it is what a start falls back to.
     pub fn good(&mut self, text: &str) -> Result<(), Error> {
         text.clone_into(&mut self.local);
-        self.runs = self.state.current.clone();
         self.store.keep_good(text)
+    }
+
+    /// The same after it was read again, with the bundle in force over it.
+    pub fn reloaded(&mut self, text: &str) -> Result<(), Error> {
+        self.runs = self.state.current.clone();
+        self.good(text)
     }
 
     /// The local file that runs.
