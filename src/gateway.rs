@@ -44,7 +44,7 @@ use crate::deliver::{self, StatusBoard, relay};
 use crate::journal::{self, Journal};
 use crate::manage::config::{Config, Loaded, Problems};
 use crate::manage::file::ConfigFile;
-use crate::manage::reload::Report;
+use crate::manage::reload::{Report, RollBack};
 use crate::manage::remote::board::Board;
 use crate::manage::remote::bundle::Signed;
 use crate::manage::running::Running;
@@ -165,7 +165,13 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
             signal = signals.next() => {
                 parts.inflow.cancel();
                 parts.outflow.cancel();
-                (change.await, Some(signal))
+                tokio::select! {
+                    made = change => (made, Some(signal)),
+                    _ = signals.next() => {
+                        tracing::warn!("gateway forced to stop at once");
+                        return Ok(Ended::Forced);
+                    }
+                }
             }
         };
         match (made, asked) {
@@ -196,7 +202,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
 enum Next {
     Reload(Option<oneshot::Sender<Report>>),
     Bundle(Box<Signed>, oneshot::Sender<Taken>),
-    RollBack(String, String, oneshot::Sender<Report>),
+    RollBack(RollBack, oneshot::Sender<Report>),
     Due(Due),
 }
 
@@ -205,7 +211,7 @@ impl Next {
         match order {
             Order::Reload(answer) => Self::Reload(Some(answer)),
             Order::Bundle(signed, answer) => Self::Bundle(signed, answer),
-            Order::RollBack(who, why, answer) => Self::RollBack(who, why, answer),
+            Order::RollBack(wish, answer) => Self::RollBack(wish, answer),
         }
     }
 
@@ -219,18 +225,18 @@ impl Next {
     ) -> Result<(), Error> {
         match self {
             Self::Reload(answer) => {
-                let (read, text) = remote.reread(reread);
+                let (read, over) = remote.reread(reread);
                 let read = read.map(|loaded| loaded.config);
                 let report = apply::reload(parts, team, prints, read, remote.on_probation()).await?;
-                remote.reloaded(parts, text.as_deref(), &report);
+                remote.reloaded(parts, over, &report);
                 answer.map(|answer| answer.send(report));
             }
             Self::Bundle(signed, answer) => {
                 let taken = remote.take(parts, team, prints, &signed).await?;
                 let _ = answer.send(taken);
             }
-            Self::RollBack(who, why, answer) => {
-                let report = remote.roll_back(parts, team, prints, &who, &why).await?;
+            Self::RollBack(wish, answer) => {
+                let report = remote.roll_back(parts, team, prints, &wish).await?;
                 let _ = answer.send(report);
             }
             Self::Due(Due::Judge) => remote.judge(parts, team, prints).await?,
@@ -256,7 +262,7 @@ async fn first_team(parts: &Arc<Parts>, prints: &Prints, on_probation: bool) -> 
     }
     // While a configuration is being tried, a sink that it has taken away may come back.
     if !on_probation {
-        parts.journal.retain_sinks(config.sinks.iter().map(|sink| sink.name.clone()).collect()).await?;
+        apply::retain(parts).await?;
     }
     for (key, spec) in others {
         team.start(parts, key, spec);

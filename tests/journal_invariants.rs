@@ -268,6 +268,13 @@ async fn i4_a_removed_sink_lets_go_and_what_it_missed_is_counted_as_dropped() {
     let stats = journal.stats().await.unwrap();
     assert!(stats.sinks[0].balances(), "{stats:?}");
     assert_eq!((stats.sinks[0].delivered, stats.sinks[0].dropped, stats.pruned), (2, 8, 10));
+    let rows = rusqlite::Connection::open(&bench.config.path).unwrap().query_row(
+        "SELECT sum(count), max(why), max(who) FROM abandoned",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)),
+    );
+    let (count, why, who) = rows.unwrap();
+    assert_eq!((count, who.as_str()), (8, "the configuration"), "whatever is dropped has a row: {why}");
     journal.append(entries(source, 11..=12)).await.unwrap();
     let left = journal.read_after(back.id, Seq(0), ALL, ALL).await.unwrap();
     assert_eq!(left.iter().map(|r| r.seq).collect::<Vec<_>>(), [Seq(11), Seq(12)], "numbers are never reused");

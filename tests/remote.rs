@@ -225,7 +225,7 @@ fn a_sink_that_owes_events_goes_only_with_a_word_and_comes_back_with_all_of_them
     let mut site = Site::start(2);
     site.vendor.stop();
     site.play(30, 1);
-    let other = VendorApi::start(Behaviour::Ok);
+    let mut other = VendorApi::start(Behaviour::Ok);
     let renamed = api_sink(&other.url(), 10).replace("\"vendor\"", "\"other\"");
     site.push(7, &renamed);
     let last = site.wait_for(7, "refused");
@@ -245,6 +245,16 @@ fn a_sink_that_owes_events_goes_only_with_a_word_and_comes_back_with_all_of_them
     site.push_as("revision = 9\nabandon = [\"vendor\"]\n", &renamed);
     site.wait_for(9, "committed");
     eventually("it is gone", DEADLINE, || pending(&site) == Value::Null);
+    // What it has kept is not taken back over events that wait, without a word.
+    other.stop();
+    site.play(5, 2);
+    let refused = site.gateway.cli(&["config", "rollback", "--why", "no"]);
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("events wait for it; say --abandon"), "{refused:?}");
+    assert_eq!(site.remote()["revision"], 9);
+    let taken = site.gateway.cli(&["config", "rollback", "--why", "no", "--abandon", "other"]);
+    assert!(taken.status.success(), "{taken:?}");
+    assert_ne!(site.remote()["revision"], 9);
     site.gateway.sigterm();
     let log = site.gateway.log();
     assert!(log.contains("sink given up, with the events that waited for it"), "{log}");

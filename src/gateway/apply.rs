@@ -13,7 +13,7 @@ use super::team::Team;
 use super::{Error, Parts, start};
 use crate::journal;
 use crate::manage::config::{Config, Problems};
-use crate::manage::reload::{Report, Reports};
+use crate::manage::reload::{Report, Reports, RollBack};
 use crate::manage::remote::bundle::Signed;
 
 /// Most orders that wait.
@@ -28,8 +28,8 @@ pub(crate) enum Order {
     Reload(oneshot::Sender<Report>),
     /// Look into a bundle from afar, and run what it says.
     Bundle(Box<Signed>, oneshot::Sender<Taken>),
-    /// Take back what came from afar: who says so, and why.
-    RollBack(String, String, oneshot::Sender<Report>),
+    /// Take back what came from afar.
+    RollBack(RollBack, oneshot::Sender<Report>),
 }
 
 /// Where orders are given; cheap to clone.
@@ -56,18 +56,28 @@ impl Reports for Orders {
         answered.await.ok()
     }
 
-    async fn roll_back(&self, who: String, why: String) -> Option<Report> {
+    async fn roll_back(&self, wish: RollBack) -> Option<Report> {
         let (answer, answered) = oneshot::channel();
-        self.give(Order::RollBack(who, why, answer)).await?;
+        self.give(Order::RollBack(wish, answer)).await?;
         answered.await.ok()
     }
 }
 
-/// What becomes of the events that wait for a sink which the new configuration no longer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gone<'a> {
-    /// There may be none, but for these sinks.
-    Only(&'a [String]),
+/// Why a configuration can't be run.
+pub(crate) enum Refusal {
+    /// In words.
+    Problems(Vec<String>),
+    /// Sinks that it no longer has and for which events wait: their names and how many.
+    Owing(Vec<(String, u64)>),
+}
+
+impl Refusal {
+    pub(super) fn words(self) -> Vec<String> {
+        match self {
+            Self::Problems(problems) => problems,
+            Self::Owing(sinks) => sinks.iter().map(|(name, pending)| waiting(name, *pending)).collect(),
+        }
+    }
 }
 
 /// A change that was judged and can be made.
@@ -100,34 +110,29 @@ impl Change {
     }
 }
 
-/// Judges a configuration against what runs. Opens and changes nothing.
+/// Judges a configuration against what runs; only the sinks in `abandon` may go although events wait for them. Opens and
+/// changes nothing.
 pub(crate) async fn judge(
     parts: &Parts,
     team: &Team,
     prints: &Prints,
     config: Config,
-    gone: Gone<'_>,
-) -> Result<Change, Vec<String>> {
+    abandon: &[String],
+) -> Result<Change, Refusal> {
     let running = parts.gateway.running.get();
     let needs_restart = plan::only_at_start(&running, &config);
     let config = plan::as_far_as_it_goes(&running, config);
     let plan = plan::parts(&config, prints);
     let difference = Difference::between(&team.plan(), &plan);
-    start::check(parts, &plan).map_err(|error| vec![error.to_string()])?;
-    let Gone::Only(abandoned) = gone;
-    let removed = running
-        .sinks
-        .iter()
-        .map(|sink| &sink.name)
-        .filter(|name| !abandoned.contains(name) && difference.removed.contains(&Key::Relay((*name).clone())));
-    let removed: Vec<&String> = removed.collect();
-    if !removed.is_empty() {
+    start::check(parts, &plan).map_err(|error| Refusal::Problems(vec![error.to_string()]))?;
+    let goes = |name: &String| difference.removed.contains(&Key::Relay(name.clone())) && !abandon.contains(name);
+    if running.sinks.iter().any(|sink| goes(&sink.name)) {
         // Of all their commits: what is settled lazily may still be on its way.
-        let stats = parts.journal.stats().await.map_err(|error| vec![error.to_string()])?;
-        let pending = stats.sinks.iter().filter(|sink| sink.pending > 0 && removed.contains(&&sink.name));
-        let refused: Vec<String> = pending.map(|sink| waiting(&sink.name, sink.pending)).collect();
-        if !refused.is_empty() {
-            return Err(refused);
+        let stats = parts.journal.stats().await.map_err(|error| Refusal::Problems(vec![error.to_string()]))?;
+        let owing = stats.sinks.into_iter().filter(|sink| sink.pending > 0 && goes(&sink.name));
+        let owing: Vec<(String, u64)> = owing.map(|sink| (sink.name, sink.pending)).collect();
+        if !owing.is_empty() {
+            return Err(Refusal::Owing(owing));
         }
     }
     Ok(Change { config, plan, difference, needs_restart })
@@ -196,7 +201,7 @@ pub(crate) async fn reload(
     on_probation: bool,
 ) -> Result<Report, Error> {
     let judged = match read {
-        Ok(config) => judge(parts, team, prints, config, Gone::Only(&[])).await,
+        Ok(config) => judge(parts, team, prints, config, &[]).await.map_err(Refusal::words),
         Err(problems) => Err(problems.errors.iter().map(ToString::to_string).collect()),
     };
     let report = match judged {
@@ -205,8 +210,7 @@ pub(crate) async fn reload(
             // Only what has nothing left to get was removed; and while a configuration is being tried, what it has taken away
             // may come back.
             if !on_probation {
-                let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-                parts.journal.retain_sinks(names).await?;
+                retain(parts).await?;
             }
             report
         }
@@ -215,6 +219,12 @@ pub(crate) async fn reload(
     parts.gateway.file.note(report.read(), parts.clock.now().wall);
     say(&report);
     Ok(report)
+}
+
+/// Lets go of the places of sinks that the running configuration does not have.
+pub(super) async fn retain(parts: &Parts) -> Result<(), journal::Error> {
+    let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
+    parts.journal.retain_sinks(names).await
 }
 
 pub(super) fn say(report: &Report) {

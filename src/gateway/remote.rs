@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::apply::{self, Change, Gone};
+use super::apply::{self, Change, Refusal};
 use super::plan::Prints;
 use super::team::Team;
 use super::{Error, Parts};
 use crate::clock::Now;
 use crate::manage::config::{Config, Loaded, Problems};
-use crate::manage::reload::Report;
-use crate::manage::remote::agent::{Agent, owing};
+use crate::manage::reload::{Report, RollBack};
+use crate::manage::remote::agent::Agent;
 use crate::manage::remote::bundle::Signed;
 use crate::manage::remote::life::{self, Health, Verdict};
 use crate::manage::remote::start::Start;
+use crate::manage::remote::state::Base;
 use crate::manage::remote::{self, agent};
 
 /// How often the time is saved while the clock is right.
@@ -95,14 +96,14 @@ impl Remote {
         self.agent.as_ref().is_some_and(|agent| agent.state().probation.is_some())
     }
 
-    /// The local file read again, with the bundle in force over it.
+    /// The local file read again, with the bundle in force over it; its text and what lies over it, where bundles are taken.
     pub(super) fn reread(
         &self,
         otherwise: impl Fn() -> Result<Loaded, Problems>,
-    ) -> (Result<Loaded, Problems>, Option<String>) {
+    ) -> (Result<Loaded, Problems>, Option<(String, Base)>) {
         match &self.agent {
             Some(agent) => match agent.reread() {
-                Ok((loaded, text)) => (Ok(loaded), Some(text)),
+                Ok(agent::Reread { loaded, text, base }) => (Ok(loaded), Some((text, base))),
                 Err(problems) => (Err(problems), None),
             },
             None => (otherwise(), None),
@@ -110,10 +111,12 @@ impl Remote {
     }
 
     /// What was read again runs.
-    pub(super) fn reloaded(&mut self, parts: &Parts, text: Option<&str>, report: &Report) {
-        if let (Some(agent), Some(text), true) = (&mut self.agent, text, report.problems.is_empty()) {
-            note(on_disk(|| agent.reloaded(text)));
-            parts.gateway.remote.notes(&[]);
+    pub(super) fn reloaded(&mut self, parts: &Parts, over: Option<(String, Base)>, report: &Report) {
+        if let (Some(agent), Some((text, base)), true) = (&mut self.agent, over, report.problems.is_empty()) {
+            if base == agent.state().current {
+                parts.gateway.remote.notes(&[]);
+            }
+            note(on_disk(|| agent.reloaded(&text, base)));
         }
         self.show(parts);
     }
@@ -132,8 +135,8 @@ impl Remote {
         };
         let now = parts.clock.now();
         let running = parts.gateway.running.get();
-        let judged = consider(parts, team, prints, agent, signed, &running, now).await?;
-        let (considered, change, given_up) = match judged {
+        let judged = consider(parts, team, prints, agent, signed, &running, now).await;
+        let (considered, change) = match judged {
             Ok(judged) => judged,
             Err(error) => {
                 on_disk(|| agent.refused(signed, &error, &running, now.wall));
@@ -147,7 +150,7 @@ impl Remote {
         let well = |part: &String| matches!(health(parts, part), Some(Health::Well | Health::Unproven));
         let changed: Vec<String> = report.started.iter().chain(&report.restarted).cloned().collect();
         let healthy = changed.iter().filter(|part| !report.started.contains(part) && well(part)).cloned().collect();
-        let staged = (!same).then_some(life::Change { changed, healthy, abandon: given_up });
+        let staged = (!same).then_some(life::Change { changed, healthy });
         // On the disk before anything else: from here on it is the old one or the new one, and never this revision again.
         if let Err(error) = on_disk(|| agent.stage(signed, &considered, staged, now.wall)) {
             return Ok(Taken::Refused(error));
@@ -194,30 +197,40 @@ impl Remote {
                 self.due = Some((Instant::now() + probation(parts), round));
                 return Ok(());
             }
-            Some(Verdict::Commit(words)) => match on_disk(|| agent.commit(&words, now.wall)) {
-                Ok(abandon) => {
-                    tracing::info!(count = revision, reason = words, "configuration from afar is kept");
-                    // One that runs again, by a later bundle or the local file, is no longer meant.
-                    let running = parts.gateway.running.get();
-                    let runs = |sink: &String| running.sinks.iter().any(|other| other.name == *sink);
-                    for sink in abandon.into_iter().filter(|sink| !runs(sink)) {
-                        give_up(parts, sink, "its bundle says abandon", &format!("bundle {revision}")).await;
+            Some(Verdict::Commit(words)) => {
+                // Asked before anything is written: a journal that can't answer is asked again.
+                let leaving = leaving(parts).await;
+                let kept = match leaving {
+                    Ok(leaving) => on_disk(|| agent.commit(&words, now.wall)).map(|()| leaving),
+                    Err(error) => Err(remote::Error::Fetch(error.to_string())),
+                };
+                match kept {
+                    Ok(leaving) => {
+                        tracing::info!(count = revision, reason = words, "configuration from afar is kept");
+                        for sink in leaving {
+                            give_up(
+                                parts,
+                                sink,
+                                "not in the configuration that is kept",
+                                &format!("bundle {revision}"),
+                            )
+                            .await;
+                        }
+                        apply::retain(parts).await?;
+                        let local = agent.local().to_owned();
+                        note(on_disk(|| agent.good(&local)));
                     }
-                    let names = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-                    parts.journal.retain_sinks(names).await?;
-                    let local = agent.local().to_owned();
-                    note(on_disk(|| agent.good(&local)));
+                    Err(error) => {
+                        note(Err(error));
+                        self.due = Some((Instant::now() + probation(parts), round));
+                        return Ok(());
+                    }
                 }
-                Err(error) => {
-                    note(Err(error));
-                    self.due = Some((Instant::now() + probation(parts), round));
-                    return Ok(());
-                }
-            },
+            }
             Some(Verdict::Return(reason)) => {
                 tracing::error!(count = revision, reason, "configuration from afar is taken back");
                 match on_disk(|| agent.give_back(&reason, now.wall)) {
-                    Ok(loaded) => drop(back(parts, team, prints, loaded, ("the gateway", &reason)).await?),
+                    Ok(loaded) => back(parts, team, prints, loaded, ("the gateway", &reason)).await?,
                     Err(error) => tracing::error!(%error, "there is nothing to go back to"),
                 }
             }
@@ -227,26 +240,42 @@ impl Remote {
         Ok(())
     }
 
-    /// A person takes back what is in force.
+    /// A person takes back what is in force. Judged like a bundle, unless that is still on probation: what is only being tried
+    /// may always go.
     pub(super) async fn roll_back(
         &mut self,
         parts: &Arc<Parts>,
         team: &mut Team,
         prints: &Prints,
-        who: &str,
-        why: &str,
+        wish: &RollBack,
     ) -> Result<Report, Error> {
-        let refused = |reason: String| Report { problems: vec![reason], ..Report::default() };
+        let refused = |problems: Vec<String>| Ok(Report { problems, ..Report::default() });
+        let on_probation = self.on_probation();
         let Some(agent) = &mut self.agent else {
-            return Ok(refused("nothing from afar is remembered".to_owned()));
+            return refused(vec!["nothing from afar is remembered".to_owned()]);
         };
-        let report = match on_disk(|| agent.roll_back(who, why, parts.clock.now().wall)) {
-            Ok(loaded) => {
-                tracing::warn!(reason = why, "configuration from afar is taken back by a person");
-                back(parts, team, prints, loaded, (who, why)).await?
+        let (next, loaded) = match agent.way_back(&wish.who, &wish.why, parts.clock.now().wall) {
+            Ok(way) => way,
+            Err(error) => return refused(vec![error.to_string()]),
+        };
+        let all = if on_probation { names(parts) } else { wish.abandon.clone() };
+        let change = match apply::judge(parts, team, prints, loaded.config, &all).await {
+            Ok(change) => change,
+            Err(Refusal::Problems(problems)) => return refused(problems),
+            Err(Refusal::Owing(sinks)) => {
+                let words = |(name, pending): &(String, u64)| {
+                    format!(
+                        "sink '{name}' would go, and {pending} events wait for it; say --abandon {name} to drop them"
+                    )
+                };
+                return refused(sinks.iter().map(words).collect());
             }
-            Err(error) => return Ok(refused(error.to_string())),
         };
+        if let Err(error) = on_disk(|| agent.roll_back(next)) {
+            return refused(vec![error.to_string()]);
+        }
+        tracing::warn!(reason = wish.why, "configuration from afar is taken back by a person");
+        let report = run_again(parts, team, change, (&wish.who, &wish.why)).await?;
         self.rest(parts);
         Ok(report)
     }
@@ -276,7 +305,7 @@ impl Remote {
     }
 }
 
-type Judged = Result<(agent::Considered, Change, Vec<String>), remote::Error>;
+type Judged = Result<(agent::Considered, Change), remote::Error>;
 
 /// Everything that can be said before anything is done.
 async fn consider(
@@ -287,52 +316,66 @@ async fn consider(
     signed: &Signed,
     running: &Config,
     now: Now,
-) -> Result<Judged, Error> {
-    let considered = match agent.consider(signed, running, now) {
-        Ok(considered) => considered,
-        Err(error) => return Ok(Err(error)),
-    };
-    let stats = parts.journal.stats().await?;
-    let pending: Vec<(String, u64)> = stats.sinks.iter().map(|sink| (sink.name.clone(), sink.pending)).collect();
+) -> Judged {
+    let considered = agent.consider(signed, running, now)?;
     let config = considered.loaded.config.clone();
-    let given_up = match owing(running, &config, &pending, considered.abandon()) {
-        Ok(given_up) => given_up,
-        Err(error) => return Ok(Err(error)),
-    };
-    match apply::judge(parts, team, prints, config, Gone::Only(&given_up)).await {
-        Ok(change) => Ok(Ok((considered, change, given_up))),
-        Err(reasons) => Ok(Err(remote::Error::Refused(reasons))),
+    match apply::judge(parts, team, prints, config, considered.abandon()).await {
+        Ok(change) => Ok((considered, change)),
+        Err(Refusal::Problems(reasons)) => Err(remote::Error::Refused(reasons)),
+        Err(Refusal::Owing(sinks)) => {
+            let names: Vec<String> = sinks.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            let pending = sinks.iter().map(|(_, pending)| pending).sum();
+            Err(remote::Error::Owing { names: names.join(", "), pending })
+        }
     }
 }
 
-/// Runs what ran before. Sinks that only the other configuration had are given up, with what waits for them; a sink of both
-/// has kept its place.
+/// Names of the sinks that run.
+fn names(parts: &Parts) -> Vec<String> {
+    parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect()
+}
+
+/// Sinks that have a place in the journal and are not in the running configuration. Derived, not remembered: one that a later
+/// bundle or the local file has brought back is not meant.
+async fn leaving(parts: &Parts) -> Result<Vec<String>, crate::journal::Error> {
+    let stats = parts.journal.stats().await?;
+    let running = names(parts);
+    Ok(stats.sinks.into_iter().map(|sink| sink.name).filter(|name| !running.contains(name)).collect())
+}
+
+/// Runs what ran before, whatever waits for sinks that only the configuration on trial had.
 async fn back(
     parts: &Arc<Parts>,
     team: &mut Team,
     prints: &Prints,
     loaded: Loaded,
-    (who, why): (&str, &str),
-) -> Result<Report, Error> {
-    let before: Vec<String> = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-    match apply::judge(parts, team, prints, loaded.config, Gone::Only(&before)).await {
-        Ok(change) => {
-            let report = apply::make(parts, team, change).await;
-            apply::say(&report);
-            let now: Vec<String> = parts.gateway.running.get().sinks.iter().map(|sink| sink.name.clone()).collect();
-            for sink in before.into_iter().filter(|sink| !now.contains(sink)) {
-                give_up(parts, sink, why, who).await;
-            }
-            parts.journal.retain_sinks(now).await?;
-            Ok(report)
-        }
-        Err(problems) => {
-            for reason in &problems {
+    by: (&str, &str),
+) -> Result<(), Error> {
+    match apply::judge(parts, team, prints, loaded.config, &names(parts)).await {
+        Ok(change) => run_again(parts, team, change, by).await.map(drop),
+        Err(refusal) => {
+            for reason in refusal.words() {
                 tracing::error!(reason, "the earlier configuration can't be used any more; restart the gateway");
             }
-            Ok(Report { problems, ..Report::default() })
+            Ok(())
         }
     }
+}
+
+/// Sinks that are not in it are given up, with what waits for them; a sink of both has kept its place.
+async fn run_again(
+    parts: &Arc<Parts>,
+    team: &mut Team,
+    change: Change,
+    (who, why): (&str, &str),
+) -> Result<Report, Error> {
+    let report = apply::make(parts, team, change).await;
+    apply::say(&report);
+    for sink in leaving(parts).await? {
+        give_up(parts, sink, why, who).await;
+    }
+    apply::retain(parts).await?;
+    Ok(report)
 }
 
 async fn give_up(parts: &Parts, sink: String, why: &str, who: &str) {

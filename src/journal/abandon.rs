@@ -42,6 +42,24 @@ pub(super) fn drop_quarantined(tx: &mut Tx<'_>, name: &str, seqs: &[Seq], why: &
     Ok(dropped)
 }
 
+/// Writes down that a sink never got `count` of the events in `(after, last]`: why, and who says so.
+pub(super) fn note(
+    tx: &Tx<'_>,
+    sink: u32,
+    (after, last): (u64, u64),
+    count: u64,
+    (why, who): (&str, &str),
+) -> Result<(), Error> {
+    if count > 0 {
+        tx.conn
+            .prepare_cached(
+                "INSERT INTO abandoned(sink, after_seq, last_seq, count, why, who, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![sink, db(after), db(last), db(count), why, who, tx.now.wall.0])?;
+    }
+    Ok(())
+}
+
 /// Gives a sink up with everything that waits for it: its position moves to the end, and it counts as removed. What is
 /// quarantined stays so. Answers how many were dropped.
 pub(super) fn abandon_sink(tx: &mut Tx<'_>, name: &str, why: &str, who: &str) -> Result<u64, Error> {
@@ -62,13 +80,7 @@ pub(super) fn abandon_sink(tx: &mut Tx<'_>, name: &str, why: &str, who: &str) ->
         )?
         .execute(params![id, why, who, now, settle::HELD])?;
     let waiting = head.saturating_sub(position).saturating_sub(un(ahead));
-    if waiting > 0 {
-        tx.conn
-            .prepare_cached(
-                "INSERT INTO abandoned(sink, after_seq, last_seq, count, why, who, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![id, db(position), db(head), db(waiting), why, who, now])?;
-    }
+    note(tx, id, (position, head), waiting, (&why, &who))?;
     let dropped = waiting + held as u64;
     settle::leave(tx, at, dropped)?;
     Ok(dropped)

@@ -5,6 +5,8 @@
 //!
 //! Must not: move a position in another transaction than its verdicts (I2), or count an event twice.
 
+mod leaving;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::body;
@@ -14,6 +16,8 @@ use super::schema::{db, un};
 use super::setback;
 use super::state::Tx;
 use super::types::{Flight, Seq, Setback, Settlement, SinkId, SinkState, Start};
+
+pub(super) use leaving::{leave, retain};
 
 /// Pending again although the position has passed it, or will.
 pub(super) const HELD: i64 = 1;
@@ -120,7 +124,7 @@ pub(super) fn sink<'t>(tx: &'t mut Tx<'_>, id: SinkId) -> Result<&'t mut SinkRow
 pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<SinkState, Error> {
     if let Some(at) = tx.state.sinks.iter().position(|sink| sink.name == name) {
         if tx.state.sinks[at].removed {
-            revive(tx, at)?;
+            leaving::revive(tx, at)?;
         }
         let head = tx.state.head;
         let opened_at = tx.state.opened_at;
@@ -161,37 +165,6 @@ pub(super) fn register(tx: &mut Tx<'_>, name: &str, start: Start) -> Result<Sink
 pub(super) fn erased_to(conn: &Connection) -> Result<u64, Error> {
     let mut find = conn.prepare_cached("SELECT seq FROM checkpoint WHERE kind = 'body'")?;
     Ok(find.query_row([], |row| row.get::<_, i64>(0)).optional()?.map_or(0, un))
-}
-
-fn revive(tx: &mut Tx<'_>, at: usize) -> Result<(), Error> {
-    let erased = erased_to(tx.conn)?;
-    let sink = &mut tx.state.sinks[at];
-    tx.conn.execute("UPDATE sink SET removed_at = NULL WHERE id = ?1", [sink.id])?;
-    sink.removed = false;
-    // Of the erased: held and quarantined ones are dropped, ones settled ahead are counted already, and of the rest
-    // those above the position were never settled.
-    let count = |sql: &str| -> Result<u64, Error> {
-        Ok(un(tx.conn.query_row(sql, params![sink.id, db(erased), db(sink.position)], |row| row.get::<_, i64>(0))?))
-    };
-    let unsettled = count("SELECT count(*) FROM exception WHERE sink = ?1 AND seq <= ?2 AND state <> 3 AND ?3 = ?3")?;
-    let above = count("SELECT count(*) FROM exception WHERE sink = ?1 AND seq <= ?2 AND seq > ?3")?;
-    let deleted =
-        tx.conn.execute("DELETE FROM exception WHERE sink = ?1 AND seq <= ?2", params![sink.id, db(erased)])?;
-    sink.exceptions -= deleted as u64;
-    sink.dropped += unsettled + erased.saturating_sub(sink.position).saturating_sub(above);
-    sink.position = sink.position.max(erased);
-    sink.dirty = true;
-    Ok(())
-}
-
-/// Marks every other sink as removed by a person.
-pub(super) fn retain(tx: &mut Tx<'_>, names: &[String]) -> Result<(), Error> {
-    for sink in tx.state.sinks.iter_mut().filter(|s| !s.removed && !names.contains(&s.name)) {
-        tx.conn.execute("UPDATE sink SET removed_at = ?2 WHERE id = ?1", params![sink.id, tx.now.wall.0])?;
-        sink.removed = true;
-        tracing::info!(sink = sink.name, "sink is no longer configured: it no longer holds back retention");
-    }
-    Ok(())
 }
 
 /// Keeps a batch in flight.
@@ -449,23 +422,6 @@ pub(super) fn give_up(tx: &mut Tx<'_>, at: usize, seq: u64) -> Result<(), Error>
     }
     sink.dropped += 1;
     sink.dirty = true;
-    Ok(())
-}
-
-/// Everything that a sink has not got is settled as dropped, `dropped` in all, and the sink counts as removed.
-pub(super) fn leave(tx: &mut Tx<'_>, at: usize, dropped: u64) -> Result<(), Error> {
-    let head = tx.state.head;
-    let sink = &mut tx.state.sinks[at];
-    let gone = tx
-        .conn
-        .prepare_cached("DELETE FROM exception WHERE sink = ?1 AND state <> ?2")?
-        .execute(params![sink.id, QUARANTINED])?;
-    tx.conn.prepare_cached("DELETE FROM flight WHERE sink = ?1")?.execute([sink.id])?;
-    tx.conn.prepare_cached("DELETE FROM correction WHERE sink = ?1")?.execute([sink.id])?;
-    tx.conn.execute("UPDATE sink SET removed_at = ?2 WHERE id = ?1", params![sink.id, tx.now.wall.0])?;
-    (sink.position, sink.flight, sink.removed, sink.dirty) = (head, None, true, true);
-    sink.exceptions -= gone as u64;
-    sink.dropped += dropped;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! (all of the sink's without `seqs`) and answers `{"released": N}`; `POST /quarantine/drop` takes `{"sink": NAME, "seqs":
 //! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`; `POST /quarantine/edit` takes the same and `"fields":
 //! {TARGET: VALUE}` and answers `{"edited": N}`; `POST /config/reload` reads the configuration file again, runs what it says
-//! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused; `POST /config/rollback` takes `{"who": TEXT, "why": TEXT}`, takes back what came from afar and
+//! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused; `POST /config/rollback` takes `{"who": TEXT, "why": TEXT, "abandon": [SINK, …]}`, takes back what came from afar and
 //! answers the same. Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
@@ -26,7 +26,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::bounded::Bounded;
-use super::reload::{Report, Reports};
+use super::reload::{Report, Reports, RollBack};
 use super::status::Gateway;
 use crate::journal::{self, Journal, Seq};
 
@@ -136,7 +136,9 @@ async fn roll_back(reports: impl Reports, Json(request): Json<Value>) -> Respons
     let (Some(who), Some(why)) = (text("who"), text("why")) else {
         return refusal(StatusCode::BAD_REQUEST, "say who and why: {\"who\", \"why\"}");
     };
-    answer(reports.roll_back(who, why).await)
+    let abandon = request["abandon"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let abandon = abandon.collect();
+    answer(reports.roll_back(RollBack { who, why, abandon }).await)
 }
 
 fn answer(report: Option<Report>) -> Response {

@@ -50,11 +50,22 @@ impl Report {
     }
 }
 
+/// A person wants what came from afar taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollBack {
+    /// Who.
+    pub who: String,
+    /// Why, for the history.
+    pub why: String,
+    /// Sinks that may go although events wait for them.
+    pub abandon: Vec<String>,
+}
+
 /// Who can have the configuration file read again.
 pub trait Reports: Clone + Send + Sync + 'static {
     /// Reads it, runs what it says, and tells what came of it; `None`: the gateway is about to stop.
     fn reload(&self) -> impl Future<Output = Option<Report>> + Send;
 
     /// Takes back what came from afar, for a person, with a reason; `None`: the gateway is about to stop.
-    fn roll_back(&self, who: String, why: String) -> impl Future<Output = Option<Report>> + Send;
+    fn roll_back(&self, wish: RollBack) -> impl Future<Output = Option<Report>> + Send;
 }

@@ -21,6 +21,9 @@ pub struct Args {
     /// Why; it stands in the history
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     why: String,
+    /// Drop what waits for this sink, which only the bundle has; may be given again
+    #[arg(long, value_name = "SINK")]
+    abandon: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -30,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = args.file.read()?;
     let who = who();
-    let request = json!({ "who": who, "why": args.why });
+    let request = json!({ "who": who, "why": args.why, "abandon": args.abandon });
     let report = match client::post_for(&config.manage.socket, "/config/rollback", &request) {
         Ok(report) => report,
         Err(client::Error::Absent(_)) => on_disk(args, &config, &who)?,
@@ -68,8 +71,8 @@ fn on_disk(args: &Args, config: &crate::manage::config::Config, who: &str) -> an
     let (file, base) = (&args.file.config, state.current.clone());
     let mut agent = Agent::new(store, state, file, text_of(file)?, Options::from_process(Secrets::Ignore), base);
     let now = Clock::new(SyncSource::Trusted).now().wall;
-    match agent.roll_back(who, &args.why, now) {
-        Ok(_) => Ok(json!({ "outcome": "applied" })),
+    match agent.way_back(who, &args.why, now).and_then(|(next, _)| agent.roll_back(next)) {
+        Ok(()) => Ok(json!({ "outcome": "applied" })),
         Err(error) => Ok(json!({ "outcome": "refused", "error": error.to_string() })),
     }
 }

@@ -131,18 +131,21 @@ async fn moved(parts: &Parts, place: &Place) {
 async fn hear(parts: &Parts, orders: &Orders, (connect, topic): &Place, told: &mut Told) -> String {
     let (sender, mut messages) = tokio::sync::mpsc::channel(1);
     let mut watch = std::pin::pin!(retained::watch(connect, topic, &sender));
+    // A retained message comes once: what was refused for a reason that may pass is looked at again from here.
+    let mut again: Option<Signed> = None;
     loop {
-        let message = tokio::select! {
+        let running = parts.gateway.running.get();
+        let every = Duration::from_secs(running.manage.remote.as_ref().map_or(60, |remote| remote.poll_seconds));
+        let heard = tokio::select! {
             reason = &mut watch => return reason,
-            Some(message) = messages.recv() => message,
+            Some(message) = messages.recv() => remote::message::read(&message),
+            () = sleep(every), if again.is_some() => Ok(again.take()),
         };
-        match remote::message::read(&message) {
+        match heard {
             Ok(None) => told.heard(parts, None),
-            Ok(Some(signed)) => match orders.bundle(signed).await {
-                Some(taken) => {
-                    told.taken(parts, &taken);
-                }
-                None => return "the gateway stops".to_owned(),
+            Ok(Some(signed)) => match orders.bundle(signed.clone()).await {
+                Some(taken) => again = (!told.taken(parts, &taken)).then_some(signed),
+                None => again = Some(signed),
             },
             Err(error) => told.heard(parts, Some(&error)),
         }

@@ -42,6 +42,16 @@ impl Considered {
     }
 }
 
+/// What a reload has read.
+pub struct Reread {
+    /// What to run on.
+    pub loaded: Loaded,
+    /// The local file's text.
+    pub text: String,
+    /// What lies over it.
+    pub base: Base,
+}
+
 /// The one who takes them.
 pub struct Agent {
     store: Store,
@@ -142,12 +152,11 @@ impl Agent {
         self.state.probation.as_ref().map(|probation| life::judge(probation, health, round))
     }
 
-    /// It stays. Answers the sinks whose pending events are given up now.
-    pub fn commit(&mut self, words: &str, now: UtcMicros) -> Result<Vec<String>, Error> {
-        let abandon = self.state.probation.as_ref().map(|probation| probation.abandon.clone()).unwrap_or_default();
+    /// It stays.
+    pub fn commit(&mut self, words: &str, now: UtcMicros) -> Result<(), Error> {
         self.write(life::commit(&self.state, words, now))?;
         self.store.sweep(&self.state);
-        Ok(abandon)
+        Ok(())
     }
 
     /// It goes. Answers what to run on, whatever the disk says: what could not be written is decided again at the next start.
@@ -167,21 +176,34 @@ impl Agent {
         Ok(loaded)
     }
 
-    /// A person takes back what is in force. Answers what to run on.
-    pub fn roll_back(&mut self, who: &str, reason: &str, now: UtcMicros) -> Result<Loaded, Error> {
+    /// A person wants to take back what is in force: what would be remembered, and what to run on. Nothing is written.
+    pub fn way_back(&self, who: &str, reason: &str, now: UtcMicros) -> Result<(State, Loaded), Error> {
         let next = life::roll_back(&self.state, who, reason, now)?;
         let loaded = self.resolve(&next.current)?;
+        Ok((next, loaded))
+    }
+
+    /// It is taken back, as [`Self::way_back`] said.
+    pub fn roll_back(&mut self, next: State) -> Result<(), Error> {
         self.write(next)?;
         self.runs = self.state.current.clone();
         self.store.sweep(&self.state);
-        Ok(loaded)
+        Ok(())
     }
 
-    /// The local file as it is now, with the bundle in force over it: for a reload.
-    pub fn reread(&self) -> Result<(Loaded, String), Problems> {
+    /// The local file as it is now, with the bundle in force over it: for a reload. Where that bundle could not be used at the
+    /// start either, with what was used then.
+    pub fn reread(&self) -> Result<Reread, Problems> {
         let text = text_of(&self.file)?;
-        let loaded = start::resolve(&self.file, &text, &self.options, &self.store, &self.state.current)?;
-        Ok((loaded, text))
+        let over = |base: &Base| start::resolve(&self.file, &text, &self.options, &self.store, base);
+        let (loaded, base) = match over(&self.state.current) {
+            Ok(loaded) => (loaded, &self.state.current),
+            Err(problems) if self.runs == self.state.current => return Err(problems),
+            Err(problems) => (over(&self.runs).map_err(|_| problems)?, &self.runs),
+        };
+        // Whoever takes `[manage.remote]` out of the file is rid of bundles.
+        let base = if loaded.config.manage.remote.is_some() { base.clone() } else { Base::Local };
+        Ok(Reread { loaded, text, base })
     }
 
     /// The gateway runs on this local file, and well: it is what a start falls back to.
@@ -191,8 +213,8 @@ impl Agent {
     }
 
     /// The same after it was read again, with the bundle in force over it.
-    pub fn reloaded(&mut self, text: &str) -> Result<(), Error> {
-        self.runs = self.state.current.clone();
+    pub fn reloaded(&mut self, text: &str, base: Base) -> Result<(), Error> {
+        self.runs = base;
         self.good(text)
     }
 
@@ -253,24 +275,4 @@ pub fn entry(entry: &super::state::Entry) -> Value {
         "reason": entry.reason,
         "times": entry.times,
     })
-}
-
-/// A sink that goes, and owes, must be named under `abandon`. `pending`: what each sink owes. Answers the sinks that are given
-/// up.
-pub fn owing(
-    running: &Config,
-    next: &Config,
-    pending: &[(String, u64)],
-    abandon: &[String],
-) -> Result<Vec<String>, Error> {
-    let goes = |name: &&String| !next.sinks.iter().any(|sink| sink.name == **name);
-    let (given_up, kept): (Vec<&String>, Vec<&String>) =
-        running.sinks.iter().map(|sink| &sink.name).filter(goes).partition(|name| abandon.contains(name));
-    let owing: Vec<&(String, u64)> =
-        pending.iter().filter(|(name, count)| *count > 0 && kept.contains(&name)).collect();
-    if owing.is_empty() {
-        return Ok(given_up.into_iter().cloned().collect());
-    }
-    let names: Vec<String> = owing.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-    Err(Error::Owing { names: names.join(", "), pending: owing.iter().map(|(_, count)| count).sum() })
 }

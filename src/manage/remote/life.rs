@@ -42,8 +42,6 @@ pub struct Change {
     pub changed: Vec<String>,
     /// Those of them that are well now.
     pub healthy: Vec<String>,
-    /// Sinks whose pending events are given up once it is kept.
-    pub abandon: Vec<String>,
 }
 
 /// A bundle is consumed. `change`: it is tried; `None`: it says what runs already.
@@ -65,7 +63,6 @@ pub fn consume(state: &State, consumption: &Consumption<'_>, change: Option<Chan
                         &earlier.healthy,
                         &change.healthy.iter().filter(|p| !earlier.changed.contains(p)).cloned().collect::<Vec<_>>(),
                     ),
-                    abandon: union(&earlier.abandon, &change.abandon),
                     since: now.0,
                     starts: 0,
                     ..earlier
@@ -77,7 +74,6 @@ pub fn consume(state: &State, consumption: &Consumption<'_>, change: Option<Chan
                     before: state.previous.clone(),
                     changed: change.changed,
                     healthy: change.healthy,
-                    abandon: change.abandon,
                 },
             };
             next.previous = Some(probation.back_to.clone());

@@ -79,8 +79,6 @@ pub struct Probation {
     pub changed: Vec<String>,
     /// Those of them that were well.
     pub healthy: Vec<String>,
-    /// Sinks whose pending events are given up once it is kept.
-    pub abandon: Vec<String>,
 }
 
 /// What became of a bundle.

@@ -154,7 +154,9 @@ impl Store {
 
     /// Removes the bundles that nothing names any more, and what a fall has left half-written.
     pub fn sweep(&self, state: &State) {
-        let needed: Vec<u64> = state.needed().iter().map(|stored| stored.revision).collect();
+        let mut needed: Vec<u64> = state.needed().iter().map(|stored| stored.revision).collect();
+        // By its name a consumed revision is still known when both copies of the state are lost.
+        needed.push(state.consumed);
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let stale = revision(&name).is_some_and(|revision| !needed.contains(&revision));

@@ -20,7 +20,7 @@ fn bundle(revision: u64) -> Base {
 
 fn change(changed: &[&str], healthy: &[&str]) -> Change {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Change { changed: list(changed), healthy: list(healthy), abandon: Vec::new() }
+    Change { changed: list(changed), healthy: list(healthy) }
 }
 
 fn consumed(state: &State, revision: u64, change: Option<Change>) -> State {
