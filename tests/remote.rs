@@ -327,6 +327,25 @@ fn a_broken_local_file_at_a_start_runs_what_worked_last_and_78_comes_only_withou
 }
 
 #[test]
+fn a_damaged_bundle_costs_what_it_said_and_the_local_file_can_still_be_changed() {
+    let mut site = Site::start(1);
+    site.push(7, &site.sink("max_body_bytes = 50000"));
+    site.wait_for(7, "accepted");
+    site.play(20, 1);
+    site.wait_for(7, "committed");
+    site.gateway.sigterm();
+    std::fs::write(site.dir.path().join("config/bundle-7.toml"), "torn").unwrap();
+    site.gateway.restart_ready();
+    assert_eq!(site.remote()["revision"], Value::Null, "what runs is told, not what should run");
+    assert!(site.remote()["degraded"].is_array());
+    let local = std::fs::read_to_string(&site.config).unwrap();
+    std::fs::write(&site.config, local.replace("batch = 10", "batch = 11")).unwrap();
+    let report = site.gateway.cli_json(&["config", "reload", "--json"]);
+    assert_eq!((&report["outcome"], &report["restarted"]), (&json!("applied"), &json!(["sink 'vendor'"])));
+    assert!(site.remote()["degraded"].is_array(), "a reload does not mend the bundle");
+}
+
+#[test]
 fn a_local_file_that_takes_the_address_out_is_rid_of_the_bundle() {
     let mut site = Site::start(1);
     site.push(7, &site.sink("max_body_bytes = 50000"));
@@ -355,7 +374,7 @@ impl Topic {
         let key = sign::keygen(&Password::None).unwrap();
         let config = dir.path().join("portero.toml");
         let remote = format!(
-            "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\nprobation_seconds = 1\nactive_key = \"{}\"\n",
+            "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\npoll_seconds = 1\nprobation_seconds = 1\nactive_key = \"{}\"\n",
             Key::parse(&key.public).unwrap().text()
         );
         let sinks = api_sink(&vendor.url(), 10);
@@ -421,6 +440,24 @@ fn a_retained_message_brings_a_bundle_and_a_thousand_of_one_content_restart_noth
     assert_eq!(site.vendor.oracle().doubled(), Vec::<&str>::new());
     let log = site.gateway.log();
     assert_eq!(log.matches("started again, its configuration is another").count(), 1, "{log}");
+}
+
+#[test]
+fn a_retained_bundle_that_was_refused_for_a_while_is_taken_once_it_can_be() {
+    let mut site = Topic::start();
+    site.vendor.stop();
+    site.play(30, 1);
+    let other = VendorApi::start(Behaviour::Ok);
+    let renamed = api_sink(&other.url(), 10).replace("\"vendor\"", "\"other\"");
+    site.publish(&site.message(&(Topic::header(1) + &renamed)));
+    eventually("it is refused while events wait", DEADLINE, || {
+        site.remote()["error"].as_str().is_some_and(|error| error.contains("30 events pending"))
+    });
+    // Nobody publishes it again.
+    site.vendor.start_again();
+    eventually("it is taken when they have arrived", DEADLINE, || site.remote()["consumed"] == 1);
+    assert_eq!(site.vendor.stored_count(), 30);
+    eventually("the other one gets them, too", DEADLINE, || other.stored_count() == 30);
 }
 
 #[test]
