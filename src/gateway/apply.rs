@@ -19,8 +19,9 @@ use crate::manage::remote::bundle::Signed;
 /// Most orders that wait.
 const ORDERS: usize = 8;
 
-/// How long the parts that end may take, when the gateway itself goes on. Whoever asked waits twice as long.
-const HANDOVER: Duration = Duration::from_secs(10);
+/// How long the parts that end may take when the gateway itself goes on: more than a request under way is given by default (half
+/// of `shutdown_seconds`), and less than whoever asked waits for the answer (20 s).
+const HANDOVER: Duration = Duration::from_secs(15);
 
 /// What is asked of the running gateway.
 pub(crate) enum Order {
