@@ -8,7 +8,7 @@ use super::answers::{POINTER, TEMPLATE, is_pointer, pointer, statuses, template}
 use super::mapping::when;
 use super::reader::{Reader, as_text};
 use super::request::exit_request;
-use super::tree::Value;
+use super::tree::{Place, Value};
 use crate::deliver::OnAmbiguous;
 use crate::deliver::api::follow::Lookup;
 use crate::deliver::api::mapping::{Mapping, Source};
@@ -133,6 +133,8 @@ fn askable(table: &Reader<'_>, exits: &Exits<'_>, [ask, own, beside]: [Option<&L
     if let Some((key, at)) = own.and_then(|own| exits.lacking(own)) {
         if let Some(lookup) = table.child("lookup", "")
             && let Some(node) = lookup.get(key)
+            // A preset's question goes with the exits of the preset; who has other ones has no line in it to mend.
+            && !matches!(node.place, Place::Preset(..))
         {
             lookup.wrong(key, node, &remedy(at));
         }
