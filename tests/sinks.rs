@@ -36,6 +36,9 @@ mod forward;
 #[path = "sinks/intervals.rs"]
 mod intervals;
 
+#[path = "sinks/questions.rs"]
+mod questions;
+
 #[path = "sinks/large_batches.rs"]
 mod large_batches;
 

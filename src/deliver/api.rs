@@ -32,6 +32,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::answers::{Finding, Key, Rules, Sent};
 use self::follow::{Lookup, Poll};
+use self::open::Age;
 use self::request::{Mapper, Outgoing};
 use super::auth::Authority;
 pub use super::auth::{self, Auth};
@@ -244,7 +245,7 @@ impl Api {
     }
 
     /// One request, with who we are on it.
-    async fn ask(&mut self, mut draft: Draft, sent: usize) -> Result<Answer, Fault> {
+    async fn ask(&mut self, mut draft: Draft, sent: usize, age: Age) -> Result<Answer, Fault> {
         if draft.method == reqwest::Method::GET {
             draft.headers.remove(HeaderName::from_static("idempotency-key"));
             draft.headers.remove(CONTENT_TYPE);
@@ -255,6 +256,7 @@ impl Api {
         if std::mem::replace(&mut self.known_until, until) != until {
             self.board.update(&self.name, |status| status.refresh_token_until = until);
         }
+        age.check()?;
         let reply = self.wire.exchange(draft, sent).await?;
         self.authority.heard(&reply);
         let now = self.wire.clock.now().wall;
@@ -267,24 +269,24 @@ impl Api {
 
     /// A question about what was sent; a second one if who we are had to be shown anew.
     async fn inquire(&mut self, question: Draft, sent: usize) -> Result<Answer, Fault> {
-        let reply = self.ask(question.clone(), sent).await?;
+        let reply = self.ask(question.clone(), sent, Age::Any).await?;
         let over = self.judge(&self.config.answers, &reply, Sent { count: sent, items: &[] });
         if reply.status != 401 && !matches!(over, Finding::Relogin { .. }) {
             return Ok(reply);
         }
         let renewed = self.authority.renew(&self.wire, &reply).await;
         if renewed.map_err(|outcome| Fault { outcome, left: false })? {
-            self.ask(question, sent).await
+            self.ask(question, sent, Age::Any).await
         } else {
             Ok(reply)
         }
     }
 
     /// One request and what its answer means; a second one if who we are had to be shown anew.
-    async fn attempt(&mut self, draft: &Draft, sent: Sent<'_>) -> Result<(Finding, Answer), Fault> {
+    async fn attempt(&mut self, draft: &Draft, sent: Sent<'_>, mut age: Age) -> Result<(Finding, Answer), Fault> {
         let mut renewed = false;
         loop {
-            let reply = self.ask(draft.clone(), sent.count).await?;
+            let reply = self.ask(draft.clone(), sent.count, age).await?;
             let finding = self.judge(&self.config.answers, &reply, sent);
             let unknown = reply.status == 401 || matches!(finding, Finding::Relogin { .. });
             // A credential may have been renewed on disk, a session may be over: if there is another one, at once again.
@@ -292,6 +294,7 @@ impl Api {
             if unknown && !settled && !std::mem::replace(&mut renewed, true) {
                 let again = self.authority.renew(&self.wire, &reply).await;
                 if again.map_err(|outcome| Fault { outcome, left: false })? {
+                    age = age.over();
                     continue;
                 }
             }
@@ -409,21 +412,11 @@ impl Sink for Api {
         }
         let items = self.items(&outgoing);
         let sent = Sent { count, items: &items };
-        let (outgoing, ended) = match outgoing.ends {
-            None => (outgoing, None),
-            Some(_) => match self.completed(&outgoing, key, items.first(), batch.records.first()).await {
-                Ok(completed) => completed,
-                Err(outcome) => return outcome,
-            },
-        };
-        let draft = match self.draft(key, &outgoing) {
-            Ok(draft) => draft,
+        let carried = match self.carry(&outgoing, key, sent, batch.records.first()).await {
+            Ok(carried) => carried,
             Err(outcome) => return outcome,
         };
-        let (finding, reply) = match self.attempt(&draft, sent).await {
-            Ok(found) => found,
-            Err(fault) => return self.unanswered(fault),
-        };
+        let open::Carried { draft, ended, finding, reply } = carried;
         if reply.status == 413 && count > 1 {
             self.rows = self.rows.min(count.div_ceil(2));
         }

@@ -41,8 +41,8 @@ pub struct Gate(Arc<Mutex<State>>);
 struct State {
     rate: Option<Rate>,
     held_until: Option<Instant>,
-    /// A turn that was taken for the next request.
-    paid: bool,
+    /// Turns that were taken for the next requests.
+    paid: u8,
 }
 
 impl Gate {
@@ -79,25 +79,53 @@ impl Gate {
     /// Takes a turn for the first request of what the sink is asked to do next.
     pub(super) fn prepay(&self, now: Instant) -> Result<(), (Duration, Why)> {
         self.with(|state| {
-            state.paid = false;
+            state.paid = 0;
             state.take(now)?;
-            state.paid = true;
+            state.paid = 1;
             Ok(())
         })
     }
 
     /// Waits for a turn; at once where one was taken for this request. For sinks: whoever waits may be dropped here.
     pub async fn turn(&self) {
-        if self.with(|state| std::mem::take(&mut state.paid)) {
+        let paid = self.with(|state| {
+            let paid = state.paid > 0;
+            state.paid = state.paid.saturating_sub(1);
+            paid
+        });
+        if paid {
             return;
         }
         while let Err((delay, _)) = self.take(Instant::now()) {
             tokio::time::sleep(delay).await;
         }
     }
+
+    /// Waits until two requests may leave one right after the other, and takes both turns: a question, and what must not
+    /// leave long after its answer.
+    pub async fn pair(&self) {
+        let mut waited = false;
+        while let Err((delay, _)) = self.with(|state| state.take_pair(Instant::now(), waited)) {
+            tokio::time::sleep(delay).await;
+            waited = true;
+        }
+    }
 }
 
 impl State {
+    /// Takes what is missing of two turns. If they were not to be had at once, the first one leaves later than it was taken:
+    /// it is paid for once more, or there could be more than the cap from now on.
+    fn take_pair(&mut self, now: Instant, waited: bool) -> Result<(), (Duration, Why)> {
+        while self.paid < 2 {
+            self.take(now)?;
+            self.paid += 1;
+        }
+        if let (true, Some(rate)) = (waited, &mut self.rate) {
+            rate.spend(now);
+        }
+        Ok(())
+    }
+
     fn delay(&self, now: Instant) -> Option<(Duration, Why)> {
         let left = |until: Instant| until.saturating_duration_since(now);
         let held = self.held_until.map(left).unwrap_or_default();
@@ -225,5 +253,32 @@ mod tests {
         assert_eq!(begin.elapsed(), Duration::ZERO);
         gate.turn().await;
         assert!(begin.elapsed() >= MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pairs_leave_at_once_and_no_minute_has_more_than_the_cap() {
+        for per_minute in [2, 3, 5, 10, 60, 600] {
+            let (gate, begin) = (Gate::new(Some(per_minute)), Instant::now());
+            let mut sent: Vec<Duration> = Vec::new();
+            for round in 0..3 * per_minute {
+                // As a relay does it: a turn for the first request; every third time nothing follows it.
+                while let Err((delay, _)) = gate.prepay(Instant::now()) {
+                    tokio::time::sleep(delay).await;
+                }
+                if round % 3 > 0 {
+                    gate.pair().await;
+                }
+                let now = Instant::now();
+                for _ in 0..=u32::from(round % 3 > 0) {
+                    gate.turn().await;
+                    sent.push(begin.elapsed());
+                }
+                assert_eq!(now.elapsed(), Duration::ZERO, "the second one need not wait");
+            }
+            for (first, at) in sent.iter().enumerate() {
+                let within = sent[first..].iter().take_while(|other| **other < *at + MINUTE).count();
+                assert!(within <= per_minute as usize, "{within} of {per_minute} after {at:?}");
+            }
+        }
     }
 }

@@ -15,10 +15,11 @@ use crate::support::{Behaviour, DEADLINE, Reply, Request, VendorApi, eventually_
 use crate::world::{Running, World, record};
 
 /// JSON-2: the preset.
-const JSON_2: &str = "preset = \"odoo\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"bearer \" }\n";
+pub(crate) const JSON_2: &str =
+    "preset = \"odoo\"\nauth.headers.Authorization = { file = \"{dir}/key\", prefix = \"bearer \" }\n";
 
 /// JSON-RPC, as older servers have it: every answer is a 200, errors too.
-const JSON_RPC: &str = r#"
+pub(crate) const JSON_RPC: &str = r#"
 on_ambiguous = "lookup"
 auth = { type = "body", pointer = "/params/args/2", value = { file = "{dir}/key" } }
 [sink.request]
@@ -79,26 +80,26 @@ reason = "/error/data/message"
 "#;
 
 #[derive(Debug, Clone, PartialEq)]
-struct Interval {
+pub(crate) struct Interval {
     id: u64,
     employee: u64,
     check_in: String,
-    check_out: Option<String>,
+    pub(crate) check_out: Option<String>,
 }
 
 /// An error as Odoo has it: the exception's name, its words, the status that JSON-2 gives it.
 struct Fault(&'static str, &'static str, u16);
 
 #[derive(Clone, Default)]
-struct Odoo(Arc<Mutex<Vec<Interval>>>);
+pub(crate) struct Odoo(pub(crate) Arc<Mutex<Vec<Interval>>>);
 
 impl Odoo {
-    fn intervals(&self) -> Vec<Interval> {
+    pub(crate) fn intervals(&self) -> Vec<Interval> {
         self.0.lock().unwrap().clone()
     }
 
     /// Somebody clocks in by hand.
-    fn by_hand(&self, employee: u64, check_in: &str) -> u64 {
+    pub(crate) fn by_hand(&self, employee: u64, check_in: &str) -> u64 {
         let mut all = self.0.lock().unwrap();
         let id = 101 + all.len() as u64;
         all.push(Interval { id, employee, check_in: check_in.to_owned(), check_out: None });
@@ -161,7 +162,7 @@ impl Odoo {
         }
     }
 
-    fn reply(&self, request: &Request) -> Reply {
+    pub(crate) fn reply(&self, request: &Request) -> Reply {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         if let Some(method) = request.path.strip_prefix("/json/2/hr.attendance/") {
             assert_eq!(request.authorization.as_deref(), Some("bearer sesame"));
@@ -192,30 +193,30 @@ impl Odoo {
         Reply::new(200, answer.to_string(), 1)
     }
 
-    fn behaviour(&self) -> Behaviour {
+    pub(crate) fn behaviour(&self) -> Behaviour {
         let odoo = self.clone();
         Behaviour::Custom(Arc::new(move |request| odoo.reply(request)))
     }
 }
 
-fn rpc_error(name: &str, message: &str) -> Value {
+pub(crate) fn rpc_error(name: &str, message: &str) -> Value {
     let data = json!({ "name": name, "message": message, "arguments": [message], "debug": "Traceback" });
     json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": 0, "message": "Odoo Server Error", "data": data } })
 }
 
 /// What was asked, whichever way it was said.
-fn method(request: &Request) -> String {
+pub(crate) fn method(request: &Request) -> String {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let named = body["params"]["args"][4].as_str().map(str::to_owned);
     named.unwrap_or_else(|| request.path.rsplit('/').next().unwrap().to_owned())
 }
 
-fn methods(vendor: &VendorApi) -> Vec<String> {
+pub(crate) fn methods(vendor: &VendorApi) -> Vec<String> {
     vendor.requests().iter().map(method).collect()
 }
 
 /// A punch at so many minutes after 2025-03-10 11:00:00 UTC.
-fn punch(world: &World, person: &str, punch: Punch, minutes: i64) -> Event {
+pub(crate) fn punch(world: &World, person: &str, punch: Punch, minutes: i64) -> Event {
     let mut event = world.event(Some(person));
     let start: jiff::Timestamp = "2025-03-10T11:00:00Z".parse().unwrap();
     event.times.event.0 = start.as_microsecond() + minutes * 60_000_000;
@@ -223,12 +224,12 @@ fn punch(world: &World, person: &str, punch: Punch, minutes: i64) -> Event {
     event
 }
 
-async fn relay(text: &str, vendor: &VendorApi, world: &World) -> Running {
+pub(crate) async fn relay(text: &str, vendor: &VendorApi, world: &World) -> Running {
     let config = configured(text, &format!("http://127.0.0.1:{}", vendor.port), world.dir.path());
     world.relay(api::Api::new("far", config, world.clock.clone()).unwrap()).await
 }
 
-fn interval(id: u64, employee: u64, check_in: &str, check_out: Option<&str>) -> Interval {
+pub(crate) fn interval(id: u64, employee: u64, check_in: &str, check_out: Option<&str>) -> Interval {
     let day = |time: &str| format!("2025-03-10 {time}");
     Interval { id, employee, check_in: day(check_in), check_out: check_out.map(day) }
 }
@@ -379,16 +380,16 @@ async fn an_exit_is_not_sent_before_its_entry_has_arrived() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interval_that_has_been_open_for_more_than_a_day_lacks_an_exit_and_is_left_alone() {
+async fn an_interval_that_has_been_open_for_longer_than_a_shift_and_overtime_lacks_an_exit_and_is_left_alone() {
     let (world, odoo) = (World::new().await, Odoo::default());
-    odoo.by_hand(7, "2025-03-09 08:00:00");
+    odoo.by_hand(7, "2025-03-09 19:59:00");
     let vendor = VendorApi::start(odoo.behaviour());
     world.append(&[punch(&world, "7", Punch::In, 0), punch(&world, "7", Punch::Out, 60)]).await;
     let running = relay(JSON_2, &vendor, &world).await;
     assert_eq!(world.drained("far").await.quarantined, 2);
     let reasons: Vec<String> =
         world.journal.quarantined(None, 3).await.unwrap().into_iter().map(|q| q.reason).collect();
-    let missing = "the open record begins more than 24 hours before this exit: an exit is missing";
+    let missing = "the open record begins more than 16 hours before this exit: an exit is missing";
     assert!(reasons.iter().any(|r| r == missing), "{reasons:?}");
     assert!(reasons.iter().any(|r| r == "http 422: the employee hasn't checked out since"), "{reasons:?}");
     assert_eq!(odoo.intervals()[0].check_out, None);

@@ -6,14 +6,81 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::answers::{Finding, Sent, text_of};
 use super::follow::{Lookup, hits};
 use super::mapping::{self, Source, Subject};
 use super::request::{Ending, Mapper, Outgoing, Request};
 use super::{Api, Config};
+use crate::deliver::exchange::{Answer, Draft, Fault};
 use crate::deliver::{Cause, Outcome, Presence, Verdict};
 use crate::journal::Record;
+
+/// An exit leaves at most so long after the answer that names its record. Nobody but the vendor knows whether somebody has
+/// ended that record since, and the exit would overwrite that. It is the time that a signature and a connection take on a
+/// slow line, and shorter than a person needs to look at a record and end it.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// So often is it asked for anew, before the relay takes its time.
+const MOST_ASKED: u32 = 3;
+
+/// No answer is as young as an exit needs it.
+const STALE: &str = "each time that the open record was found, the exit had to wait (a rate limit, a new login) and the \
+                     answer got too old; nothing was written";
+
+/// There is no record to be ended. Nothing heals it by itself: the entry may come late, from another terminal.
+const NONE_OPEN: &str = "no open record: the sink has no entry that this exit could end";
+
+/// A record of which nobody can say which one it is.
+const NO_ID: &str = "the open record that was found has no usable id (see the sink's open.id)";
+
+/// A record of which nobody can say how long it has been open.
+const NO_BEGIN: &str = "the open record or the exit does not say its time as the sink's open.format has it";
+
+/// How long a request may wait before it leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Age {
+    /// As long as it takes.
+    Any,
+    /// [`FRESH`] from then.
+    From(Instant),
+    /// It had to wait, and may not leave any more.
+    Over,
+}
+
+impl Age {
+    /// Something was waited for that may have taken any time.
+    pub(super) const fn over(self) -> Self {
+        match self {
+            Self::Any => Self::Any,
+            Self::From(_) | Self::Over => Self::Over,
+        }
+    }
+
+    /// Whether it may leave now.
+    pub(super) fn check(self) -> Result<(), Fault> {
+        let late = match self {
+            Self::Any => false,
+            Self::From(answered) => answered.elapsed() > FRESH,
+            Self::Over => true,
+        };
+        if late { Err(Fault { outcome: stale(), left: false }) } else { Ok(()) }
+    }
+}
+
+fn stale() -> Outcome {
+    Outcome::Retry { reason: STALE.to_owned(), after: None }
+}
+
+/// What left, and what came back.
+pub(super) struct Carried {
+    pub(super) draft: Draft,
+    /// The record that it ends.
+    pub(super) ended: Option<String>,
+    pub(super) finding: Finding,
+    pub(super) reply: Answer,
+}
 
 /// `[sink.open]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +147,40 @@ impl Api {
         self.exit.as_ref().filter(|exit| !corrections && record.is_some_and(|record| exit.is(record)))
     }
 
+    /// Sends a request; one that ends an open record right after that was asked for, or it is asked for again.
+    pub(super) async fn carry(
+        &mut self,
+        outgoing: &Outgoing,
+        key: &str,
+        sent: Sent<'_>,
+        record: Option<&Record>,
+    ) -> Result<Carried, Outcome> {
+        if outgoing.ends.is_none() {
+            let draft = self.draft(key, outgoing)?;
+            let (finding, reply) =
+                self.attempt(&draft, sent, Age::Any).await.map_err(|fault| self.unanswered(fault))?;
+            return Ok(Carried { draft, ended: None, finding, reply });
+        }
+        for _ in 0..MOST_ASKED {
+            // What leaves after the question waits before it, not after it.
+            self.gate.pair().await;
+            let (completed, ended) = self.completed(outgoing, key, sent.items.first(), record).await?;
+            let answered = Instant::now();
+            if !self.gate.held(answered).is_zero() {
+                continue;
+            }
+            let draft = self.draft(key, &completed)?;
+            match self.attempt(&draft, sent, Age::From(answered)).await {
+                Ok((finding, reply)) => return Ok(Carried { draft, ended, finding, reply }),
+                Err(fault) if !fault.left && fault.outcome == stale() => {}
+                Err(fault) => return Err(self.unanswered(fault)),
+            }
+        }
+        Err(stale())
+    }
+
     /// A request that ends an open record, with that record's id in it, and the id as a text.
-    pub(super) async fn completed(
+    async fn completed(
         &mut self,
         outgoing: &Outgoing,
         key: &str,
@@ -92,7 +191,7 @@ impl Api {
             Asked::Settled(outcome) => Err(outcome),
             Asked::Open(id) => match outgoing.ending(&id) {
                 Some(ended) => Ok((ended, text_of(&id))),
-                None => Err(blocked("the open record that was found has no usable id; check the sink's open.id")),
+                None => Err(refused(NO_ID.to_owned(), String::new())),
             },
         }
     }
@@ -112,18 +211,22 @@ impl Api {
         let question = self.question(&open.ask, &draft, item, record)?;
         let reply = self.inquire(question, 1).await.map_err(|fault| fault.outcome)?;
         let Some(found) = hits(&open.ask, &reply, item) else {
-            // The exit itself never left: what the rules say of this answer is what becomes of it.
+            // The exit itself never left, so no rule's verdict on it is one; only who is unknown when asked for is so when
+            // written, too. Everything else is the sink's trouble, and the exit waits.
             let finding = self.judge(&self.config.answers, &reply, Sent { count: 1, items: &[] });
             let proves_nothing = || {
                 let status = reply.status;
                 blocked(&format!("asked for the open record, the sink answered {status}, which proves nothing"))
             };
             return Err(match finding {
-                Finding::Lookup { reason, answer } => refused(reason, answer),
                 Finding::Outcome(Outcome::Settled(verdicts)) => match verdicts.as_slice() {
-                    [Verdict::Rejected { .. }] => Outcome::Settled(verdicts),
+                    [Verdict::Rejected { cause: Cause::UnknownWorker, .. }] => Outcome::Settled(verdicts),
+                    [Verdict::Rejected { reason, .. }] => troubled(reply.status, reason),
                     _ => proves_nothing(),
                 },
+                Finding::Lookup { reason, .. } | Finding::Outcome(Outcome::Refused { reason, .. }) => {
+                    troubled(reply.status, &reason)
+                }
                 Finding::Outcome(outcome) => outcome,
                 Finding::Doubt { reason, after } => Outcome::Retry { reason, after },
                 Finding::Relogin { reason } => Outcome::Blocked { reason },
@@ -134,7 +237,10 @@ impl Api {
         let id = open.ask.remote_id.as_deref().unwrap_or_default();
         let [record_found] = found.as_slice() else {
             return match found.len() {
-                0 => Ok(Asked::Settled(self.none_open(&draft, item, record).await)),
+                0 => {
+                    let outcome = refused(NONE_OPEN.to_owned(), String::new());
+                    Ok(Asked::Settled(self.unless_there(&draft, item, record, outcome).await))
+                }
                 n => Ok(Asked::Settled(refused(
                     format!("{n} open records, and nothing says which one this exit ends"),
                     String::new(),
@@ -145,26 +251,24 @@ impl Api {
             && let Some(outcome) = bound.breached(record_found, item)
         {
             // An exit that is there already may have been followed by another entry.
-            return Ok(Asked::Settled(match self.presence(&draft, Some(item), Some(record)).await {
-                Presence::Found { remote_id } => duplicate(remote_id),
-                Presence::Absent => outcome,
-                Presence::Unknown(unknown) => unknown,
-            }));
+            return Ok(Asked::Settled(self.unless_there(&draft, item, record, outcome).await));
         }
         match record_found.pointer(id) {
             Some(id) => Ok(Asked::Open(id.clone())),
-            None => Err(blocked("the open record that was found has no id; check the sink's open.id")),
+            None => Err(refused(NO_ID.to_owned(), String::new())),
         }
     }
 
-    /// There is no open record: either the exit is there already, or it has nothing to end.
-    async fn none_open(&mut self, draft: &super::exchange::Draft, item: &Value, record: &Record) -> Outcome {
+    /// An exit that can end nothing is there already, or this becomes of it. A sink that can't be asked has not got it.
+    async fn unless_there(&mut self, draft: &Draft, item: &Value, record: &Record, outcome: Outcome) -> Outcome {
+        let own = self.exit.as_ref().is_some_and(|exit| exit.open.lookup.is_some());
+        if !own && self.config.lookup.is_none() {
+            return outcome;
+        }
         match self.presence(draft, Some(item), Some(record)).await {
             Presence::Found { remote_id } => duplicate(remote_id),
-            Presence::Absent => {
-                refused("no open record: the sink has no entry that this exit could end".to_owned(), String::new())
-            }
-            Presence::Unknown(outcome) => outcome,
+            Presence::Absent => outcome,
+            Presence::Unknown(unknown) => unknown,
         }
     }
 }
@@ -177,7 +281,7 @@ impl Bound {
             jiff::civil::DateTime::strptime(&self.format, text).ok()
         };
         let (Some(began), Some(ended)) = (at(found, &self.began), at(item, &self.ended)) else {
-            return Some(blocked("the open record does not say when it began as the sink's open.format has it"));
+            return Some(refused(NO_BEGIN.to_owned(), String::new()));
         };
         let open_for = ended.duration_since(began);
         if open_for.is_negative() {
@@ -205,6 +309,12 @@ pub(super) fn named(outcome: Outcome, ended: Option<&str>) -> Outcome {
         }
         other => other,
     }
+}
+
+/// The question was answered as if it had been the exit.
+fn troubled(status: u16, reason: &str) -> Outcome {
+    let reason = format!("asked for the open record, the sink refused: {reason}");
+    if status >= 500 { Outcome::Retry { reason, after: None } } else { Outcome::Blocked { reason } }
 }
 
 fn blocked(reason: &str) -> Outcome {

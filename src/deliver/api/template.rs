@@ -69,6 +69,11 @@ impl Template {
         Some(Self(parts))
     }
 
+    /// The places for what was sent, JSON pointers.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| if let Part::Field(pointer) = part { Some(pointer.as_str()) } else { None })
+    }
+
     /// The text as part of an address: what stands in the places is percent-encoded (RFC 3986 §2.1).
     pub(super) fn address(&self, subject: Subject<'_>) -> Option<String> {
         self.fill(subject, |value| text_of(value).map(|text| percent_encoded(&text)))

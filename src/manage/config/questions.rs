@@ -8,10 +8,10 @@ use super::answers::{POINTER, TEMPLATE, is_pointer, pointer, statuses, template}
 use super::mapping::when;
 use super::reader::{Reader, as_text};
 use super::request::exit_request;
-use super::tree::Value;
+use super::tree::{Place, Value};
 use crate::deliver::OnAmbiguous;
 use crate::deliver::api::follow::Lookup;
-use crate::deliver::api::mapping::Mapping;
+use crate::deliver::api::mapping::{Mapping, Source};
 use crate::deliver::api::open::{Bound, Open};
 use crate::deliver::api::request::{Ending, Request};
 use crate::deliver::api::template::Template;
@@ -22,6 +22,8 @@ pub(super) struct Beside<'s> {
     pub(super) map: Option<&'s Mapping>,
     pub(super) request: Option<&'s Request>,
     pub(super) on_ambiguous: Option<OnAmbiguous>,
+    /// `[sink.lookup]`, which is asked for exits too where they have none of their own.
+    pub(super) lookup: Option<&'s Lookup>,
 }
 
 /// `[sink.open]`.
@@ -48,6 +50,15 @@ pub(super) fn open(sink: &Reader<'_>, beside: &Beside<'_>) -> Option<Open> {
     }
     let ask = question(&table, "id");
     let lookup = lookup(&table);
+    if let (false, Some(map)) = (when.is_empty(), beside.map) {
+        askable(&table, &Exits { when: &when, map }, [ask.as_ref(), lookup.as_ref(), beside.lookup]);
+    }
+    if let Some(node) = sink.get("max_requests_per_minute")
+        && matches!(node.value, Value::Integer(Some(1), _))
+    {
+        let expected = "2 or more beside [sink.open]: an exit is a question and, right after it, what is written";
+        sink.wrong("max_requests_per_minute", node, expected);
+    }
     if table.get("request").is_none() {
         table.missing("request", "a table [sink.open.request]: what is sent for an exit");
     }
@@ -77,6 +88,63 @@ pub(super) fn open(sink: &Reader<'_>, beside: &Beside<'_>) -> Option<Open> {
     let bound = bound(&table);
     table.finish(&[]);
     Some(Open { when, ask: ask?, request: request?, ending, lookup, bound })
+}
+
+/// Which events are exits, and what they consist of.
+struct Exits<'s> {
+    when: &'s [(Source, Vec<String>)],
+    map: &'s Mapping,
+}
+
+impl Exits<'_> {
+    /// Whether an exit may be without what stands at a JSON pointer: the targets there have a `when` that not every exit
+    /// meets.
+    fn may_lack(&self, pointer: &str) -> bool {
+        let keys: Vec<&str> = pointer.split('/').skip(1).collect();
+        let there = |target: &[String]| target.iter().zip(&keys).all(|(target, key)| target == key);
+        let mut fields = self.map.fields.iter().filter(|field| there(&field.target)).peekable();
+        let met = |source: &Source, words: &[String]| {
+            self.when.iter().any(|(place, exits)| place == source && exits.iter().all(|word| words.contains(word)))
+        };
+        fields.peek().is_some() && !fields.any(|field| field.rule.when.iter().all(|(source, words)| met(source, words)))
+    }
+
+    /// The first place of a question that an exit may not fill, by the key that has it.
+    fn lacking<'l>(&self, lookup: &'l Lookup) -> Option<(&'static str, &'l str)> {
+        let of = |key, template: &'l Template| template.fields().find(|at| self.may_lack(at)).map(|at| (key, at));
+        // What was not sent is not compared, but something must be.
+        let compared = || lookup.matches.iter().flat_map(|(_, ours, _)| ours.fields());
+        let nothing = || compared().all(|at| self.may_lack(at)).then(|| compared().next()).flatten();
+        of("path", &lookup.path)
+            .or_else(|| lookup.body.as_ref().and_then(|body| of("body", body)))
+            .or_else(|| nothing().map(|at| ("match", at)))
+    }
+}
+
+/// A question that an exit can't be asked with would stop the sink at each exit.
+fn askable(table: &Reader<'_>, exits: &Exits<'_>, [ask, own, beside]: [Option<&Lookup>; 3]) {
+    let remedy =
+        |at: &str| format!("fields of [sink.map] that every exit has; \"{at}\" has a when that exits do not meet");
+    if let Some((key, at)) = ask.and_then(|ask| exits.lacking(ask))
+        && let Some(node) = table.get(key)
+    {
+        table.wrong(key, node, &remedy(at));
+    }
+    if let Some((key, at)) = own.and_then(|own| exits.lacking(own)) {
+        if let Some(lookup) = table.child("lookup", "")
+            && let Some(node) = lookup.get(key)
+            // A preset's question goes with the exits of the preset; who has other ones has no line in it to mend.
+            && !matches!(node.place, Place::Preset(..))
+        {
+            lookup.wrong(key, node, &remedy(at));
+        }
+    } else if let (false, Some((_, at))) = (table.get("lookup").is_some(), beside.and_then(|all| exits.lacking(all))) {
+        let expected = format!(
+            "a table [sink.open.lookup]: how the sink is asked whether it has an exit; [sink.lookup] asks with \"{at}\", \
+             which has a when that exits do not meet"
+        );
+        table.missing("lookup", &expected);
+    }
 }
 
 /// Targets of the mapping that are asked with and not sent.

@@ -157,6 +157,7 @@ fn api(reader: &Reader<'_>, site_zone: Option<&str>) -> Option<api::Config> {
         map: map.as_ref(),
         request: request.as_deref(),
         on_ambiguous: answering.on_ambiguous,
+        lookup: answering.lookup.as_ref(),
     };
     let open = questions::open(reader, &beside);
     answers::check(reader, &answering, (!auth_fails).then_some(&auth));
