@@ -82,18 +82,13 @@ fn show(examination: &Examination, out: &mut Output) -> std::io::Result<()> {
         };
         let word = format!("{:<8}", state.word());
         let word = colour.map_or_else(|| word.clone(), |code| format!("\x1b[{code}m{word}\x1b[0m"));
-        let subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
-        out.line(format_args!("{word}{check:<14}{subject}{}", flat(found)))?;
+        let subject = if subject.is_empty() { String::new() } else { format!("{}: ", super::table::flat(subject)) };
+        out.line(format_args!("{word}{check:<14}{subject}{}", super::table::flat(found)))?;
         if let (Some(remedy), State::Warn | State::Fail) = (remedy, state) {
-            out.line(format_args!("{:<22}-> {}", "", flat(remedy)))?;
+            out.line(format_args!("{:<22}-> {}", "", super::table::flat(remedy)))?;
         }
     }
     let count = |state| examination.findings.iter().filter(|finding| finding.state == state).count();
     let (fails, warns, skipped) = (count(State::Fail), count(State::Warn), count(State::Skipped));
     out.line(format_args!("\n{} looked at: {fails} fail, {warns} warn, {skipped} skipped", examination.findings.len()))
-}
-
-/// What others wrote may hold line breaks.
-fn flat(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }

@@ -34,11 +34,16 @@ pub fn render(table: &Table, states: &[&str], tty: bool) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Text of others without anything that a terminal would obey: line breaks, and sequences that write elsewhere.
+pub fn flat(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// A value of a JSON object as a cell: text without quotes, nothing as a dash.
 pub fn value(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_owned(),
-        serde_json::Value::String(text) => text.replace(['\n', '\r'], " "),
+        serde_json::Value::String(text) => flat(text),
         other => other.to_string(),
     }
 }
@@ -46,7 +51,20 @@ pub fn value(value: &serde_json::Value) -> String {
 /// `2026-11-24T00:00:00.011000Z` as `2026-11-24 00:00:00Z`.
 pub fn time(value: &serde_json::Value) -> String {
     match value.as_str() {
-        Some(text) if text.len() >= 19 && text.is_char_boundary(19) => format!("{}Z", text[..19].replace('T', " ")),
+        Some(text) if text.len() >= 19 && text.is_char_boundary(19) => {
+            format!("{}Z", flat(&text[..19]).replace('T', " "))
+        }
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_others_writes_elsewhere_on_the_screen() {
+        let text = serde_json::json!("a\u{1b}]52;c;aGk=\u{7}b\nc\u{9b}2Jd");
+        assert_eq!(value(&text), "a ]52;c;aGk= b c 2Jd");
     }
 }

@@ -94,6 +94,10 @@ impl Web<'_> {
             Ok(reached) => reached,
             Err((trouble, shown)) => return Learned::failed(trouble, shown),
         };
+        // There a question would be one to the sink's own path.
+        if url.path() == "/" {
+            return Learned::answers("can be reached; not asked, as its own path is /".to_owned(), shown);
+        }
         let answer = match self.ask(url, clock, deadline).await {
             Ok(answer) => answer,
             Err(trouble) => return Learned::failed(trouble, shown),

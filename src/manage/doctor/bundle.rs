@@ -43,7 +43,9 @@ pub async fn write(file: &Path, patient: &Patient, examination: &Examination) ->
     });
     files.push(("about.json", "version, machine, names of PORTERO_ variables that are set", pretty(&about)));
     let findings: String = examination.findings.iter().fold(String::new(), |mut text, finding| {
-        let _ = writeln!(text, "{}", finding.to_json());
+        let mut finding = finding.to_json();
+        redact::finding(&mut finding);
+        let _ = writeln!(text, "{finding}");
         text
     });
     files.push(("doctor.jsonl", "what the doctor found", findings));

@@ -64,6 +64,8 @@ fn mask(key: &str, value: &mut Toml, free: bool) {
     let suspect = !open && (free || SECRET.iter().any(|part| lower.contains(part)));
     match value {
         Toml::String(text) if suspect => *text = MASK.to_owned(),
+        // A template: between its places anything may be written.
+        Toml::String(text) if lower == "body" && text.contains(['{', '<', '&']) => *text = MASK.to_owned(),
         Toml::String(text) => *text = address(text),
         Toml::Integer(_) if suspect && free => *value = Toml::String(MASK.to_owned()),
         Toml::Array(items) => items.iter_mut().for_each(|item| mask(key, item, free)),
@@ -72,6 +74,9 @@ fn mask(key: &str, value: &mut Toml, free: bool) {
             let reference = table.contains_key("credential") || table.contains_key("file");
             // A login's fields are as free as headers; a terminal's are pointers.
             let login = table.get("type").and_then(Toml::as_str) == Some("login");
+            if key == "map" {
+                people(table);
+            }
             for (inner, value) in table.iter_mut() {
                 let named = reference && matches!(inner.as_str(), "credential" | "file" | "expires");
                 let below = free || FREE.contains(&inner.as_str()) || (login && inner == "fields");
@@ -87,16 +92,34 @@ fn mask(key: &str, value: &mut Toml, free: bool) {
     }
 }
 
-/// An address without who and without query; every other text as it is.
+/// A table of values for values names workers where one of them is a number of a person's length.
+fn people(table: &mut toml::Table) {
+    let number = |text: &str| !text.starts_with('/') && text.bytes().filter(u8::is_ascii_digit).count() >= 4;
+    let masked = std::mem::take(table).into_iter().enumerate().map(|(at, (key, mut value))| {
+        match &mut value {
+            Toml::String(text) if number(text) => *text = MASK.to_owned(),
+            Toml::Integer(count) if number(&count.to_string()) => value = Toml::String(MASK.to_owned()),
+            _ => {}
+        }
+        (if number(&key) { format!("{MASK}{at}") } else { key }, value)
+    });
+    *table = masked.collect();
+}
+
+/// An address or a path without who and without query; every other text as it is.
 fn address(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None if text.starts_with('/') => (String::new(), text),
+        None => return text.to_owned(),
+    };
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let authority =
         authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, place)| format!("***@{place}"));
     // Hooks have a key for a path.
     let path = path.split('/').map(|part| if is_key(part) { MASK } else { part }).collect::<Vec<_>>().join("/");
-    format!("{scheme}://{authority}{path}{query}")
+    format!("{scheme}{authority}{path}{query}")
 }
 
 /// Long, and letters and digits mixed: nobody thought it up.
@@ -122,11 +145,21 @@ pub(super) fn status(value: &mut Value) {
     }
 }
 
+/// A finding as it may leave the machine: what stands at a wrong place of the configuration could be a secret.
+pub(super) fn finding(finding: &mut Value) {
+    let quotes = finding["found"].as_str().is_some_and(|found| found.contains('"'));
+    if finding["check"] == "configuration" && quotes {
+        finding["found"] = "a text that is left out here".into();
+    }
+}
+
 /// A line of the system's journal: time, machine and program stay, the message is scrubbed.
 pub(super) fn line(line: &str) -> String {
+    // Only where a head stands: time, machine, program[number]. A message's further lines have none.
+    let is_head = |head: &str| head.split(' ').count() == 3 && head.starts_with(|c: char| c.is_ascii_digit());
     match line.split_once("]: ") {
-        Some((head, message)) => format!("{head}]: {}", scrub::line(message.as_bytes())),
-        None => scrub::line(line.as_bytes()),
+        Some((head, message)) if is_head(head) => format!("{head}]: {}", scrub::line(message.as_bytes())),
+        _ => scrub::line(line.as_bytes()),
     }
 }
 
@@ -155,6 +188,20 @@ map = { a = { constant = "sesame-9" }, b = { from = "/pin" }, site = "/site_id" 
 "#;
         let shown = configuration(text, true).unwrap();
         assert!(!shown.contains("sesame"), "{shown}");
+        let request = r#"
+[[sink]]
+request = { path = "/hook/T0/B0sesame0XXXXXXXXXXX0?token=sesame-a", method = "POST" }
+lookup = { body = '{"api_key": "sesame-b"}', path = "/api/{/worker}" }
+map = { worker = { from = "/person", map = { "12345678" = "900100", in = "entry" } }, site = "/site_id" }
+"#;
+        let shown = configuration(request, true).unwrap();
+        for gone in ["sesame", "12345678", "900100"] {
+            assert!(!shown.contains(gone), "{gone}: {shown}");
+        }
+        for kept in ["/hook/T0/***", "/api/{/worker}", "entry", "/site_id", "POST"] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+        let shown = configuration(text, true).unwrap();
         for kept in ["broker_password", "broker.example:1883", "hooks.example", "/etc/x", "gw-1", "/site_id", "portero"]
         {
             assert!(shown.contains(kept), "{kept}: {shown}");
@@ -168,6 +215,11 @@ map = { a = { constant = "sesame-9" }, b = { from = "/pin" }, site = "/site_id" 
     fn a_line_keeps_its_time_and_a_status_our_own_words() {
         let shown = line("2026-11-24T10:00:00+0000 gw portero[77]: person 12345678 token=abc");
         assert!(shown.starts_with("2026-11-24T10:00:00+0000 gw portero[77]: person ***") && !shown.contains("abc"));
+        let mut wrong = serde_json::json!({ "check": "configuration", "found": "found \"hooks.example/T0?x=abc\"" });
+        finding(&mut wrong);
+        assert!(!wrong.to_string().contains("abc"));
+        let further = line("    person 12345678 [x]: token=abc");
+        assert!(!further.contains("12345678") && !further.contains("abc"), "{further}");
         let mut value = serde_json::json!({ "sinks": [{ "error": "refused: «Ana Pérez»" }] });
         status(&mut value);
         assert_eq!(value["sinks"][0]["error"], "refused: ***");
