@@ -55,14 +55,19 @@ fn terminals(links: &Value) -> Vec<Value> {
     // A broker's own link is no terminal.
     for link in links.as_array().into_iter().flatten().filter(|link| link["protocol"] != "broker") {
         let row = |device: &Value, heard: &Value| {
-            json!({
+            let mut row = json!({
                 "terminal_id": link["name"],
                 "device_key": device["key"].as_str().unwrap_or(""),
                 "protocol": link["protocol"],
                 "state": link["state"],
                 "last_heard": heard,
                 "events": if device.is_null() { &link["events"] } else { &device["events"] },
-            })
+                "faults": link["faults"],
+            });
+            for known in ["gaps", "clock", "drift_ms"].into_iter().filter(|known| !device[*known].is_null()) {
+                row[known] = device[known].clone();
+            }
+            row
         };
         match link["devices"].as_array().filter(|devices| !devices.is_empty()) {
             Some(devices) => rows.extend(devices.iter().map(|device| row(device, &device["last_heard"]))),

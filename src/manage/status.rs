@@ -13,7 +13,7 @@ use crate::deliver::expiry::Expiry;
 use crate::deliver::{RelayStatus, StatusBoard};
 use crate::event::{UtcMicros, json::rfc3339};
 use crate::journal::{SinkStats, Stats};
-use crate::terminal::{self, Identity, LinkState, LinkStatus};
+use crate::terminal::{self, DeviceClock, Identity, LinkState, LinkStatus};
 
 /// A running gateway, seen from inside.
 #[derive(Clone)]
@@ -161,6 +161,12 @@ fn link(link: &LinkStatus) -> Value {
         });
         if let Some(online) = device.online {
             object["online"] = online.into();
+        }
+        if let Some(clock) = device.clock {
+            object["clock"] = clock.word().into();
+            if let DeviceClock::Apart(ms) = clock {
+                object["drift_ms"] = ms.into();
+            }
         }
         object
     });

@@ -3,9 +3,12 @@
 //! Must not: decide anything about identity (I3): what it knows is lost when a device is evicted or the gateway stops
 //! hard, and may only ever inform.
 
+mod drift;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use drift::Drift;
 use jiff::civil::DateTime;
 
 use super::DeviceStatus;
@@ -39,6 +42,7 @@ struct Device {
     gaps: u64,
     events: u64,
     online: Option<bool>,
+    drift: Drift,
     recent: bool,
     unsaved: bool,
 }
@@ -97,6 +101,7 @@ impl Devices {
             gaps: 0,
             events: 0,
             online: None,
+            drift: Drift::default(),
             recent: true,
             unsaved: true,
         };
@@ -153,6 +158,13 @@ impl Devices {
         device.last_seq = Some(seq);
         device.last_wall = wall;
         device.stale = false;
+    }
+
+    /// What the times of a record say of the device's clock.
+    pub(crate) fn clock(&mut self, slot: Slot, event: &Event) {
+        if let Some(device) = self.devices.get_mut(slot.0 as usize) {
+            device.drift.hear(&event.times, event.reading.origin.unwrap_or(Origin::Live));
+        }
     }
 
     /// Whether a sequence has begun anew since the last save.
@@ -213,6 +225,7 @@ impl Devices {
                 online: d.online,
                 configured: configured(&d.key),
                 gaps: d.gaps,
+                clock: d.drift.clock(),
             })
             .collect()
     }

@@ -272,6 +272,7 @@ impl Feed {
                 let mut devices = lock(&hub.devices);
                 let slot = devices.heard(terminal, &event.device_key, now.wall);
                 devices.sequence(slot, &mut event);
+                devices.clock(slot, &event);
                 slot
             };
             batch.entries.push(Entry::Event(Prepared::new(&event, claimed.source, redelivery)));

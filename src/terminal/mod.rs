@@ -315,6 +315,35 @@ pub struct DeviceStatus {
     pub configured: bool,
     /// Records missing, by its native sequence.
     pub gaps: u64,
+    /// What is known of its clock; `None` where it writes no times.
+    pub clock: Option<DeviceClock>,
+}
+
+/// A device's own clock, by what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceClock {
+    /// Ahead of ours by so many milliseconds; below zero it is behind, or everything that it says comes late.
+    Apart(i64),
+    /// What it wrote last is no time that can be: it lost its power, or is far ahead.
+    Wrong,
+}
+
+/// A clock further ahead than this is worth a word, milliseconds (as `clock_quality` has it).
+const AHEAD_MS: i64 = 5_000;
+
+/// A clock further behind than this is worth a word, milliseconds: what is a little late is no news.
+const BEHIND_MS: i64 = 60_000;
+
+impl DeviceClock {
+    /// In one word: `good`, `ahead`, `behind` or `wrong`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Wrong => "wrong",
+            Self::Apart(ms) if ms > AHEAD_MS => "ahead",
+            Self::Apart(ms) if ms < -BEHIND_MS => "behind",
+            Self::Apart(_) => "good",
+        }
+    }
 }
 
 /// A shared board on which links write how they are and from which `status` reads.
