@@ -21,7 +21,7 @@ pub(super) fn part(parts: &Arc<Parts>, config: PageConfig, stop: CancellationTok
             let opened = page::open(&config).await;
             let opened = opened.inspect_err(|error| tracing::error!(%error, "status page failed"));
             let max_bytes = shared.gateway.running.get().journal.max_bytes;
-            let page = Page::new(shared.gateway.clone(), shared.journal.clone(), max_bytes);
+            let page = Page::new(shared.gateway.clone(), shared.journal.clone(), max_bytes, config.people);
             Some(page::serve(opened.ok()?, page, stop))
         }
     });

@@ -76,6 +76,11 @@ impl Journal {
         self.browse(move |view| trace::by_id(view, id)).await
     }
 
+    /// What became of the newest events, newest first.
+    pub async fn newest(&self, most: u32) -> Result<Vec<Traced>, Error> {
+        self.browse(move |view| trace::newest(view, most)).await
+    }
+
     /// What became of the events around a UTC day, ascending, if `wanted`: of every event that belongs to that day in some
     /// zone, also of one that came late or whose device's clock was wrong.
     pub async fn trace_around(

@@ -35,6 +35,24 @@ pub(super) fn by_id(view: &mut View, id: EventId) -> Result<Option<Traced>, Erro
     })
 }
 
+/// The newest events, newest first.
+pub(super) fn newest(view: &mut View, most: u32) -> Result<Vec<Traced>, Error> {
+    view.snapshot(|view| {
+        let seqs: Vec<u64> = {
+            let mut find = view.conn()?.prepare_cached("SELECT seq FROM event ORDER BY seq DESC LIMIT ?1")?;
+            let seqs = find.query_map([most], |row| Ok(un(row.get(0)?)))?;
+            seqs.collect::<rusqlite::Result<_>>()?
+        };
+        let mut found = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            if let Some(record) = record(view, seq)? {
+                found.push(traced(view, record)?);
+            }
+        }
+        Ok(found)
+    })
+}
+
 /// The events whose id or time of receipt lies around the UTC day that begins at `midnight`, ascending, if `wanted`. An
 /// event of that day in any zone is among them, whether it came late or its device's clock was wrong.
 pub(super) fn around(

@@ -153,6 +153,8 @@ pub struct PageConfig {
     pub token: Option<crate::secret::SecretSource>,
     /// Names, beside this machine's own, under which it may be called.
     pub hosts: Vec<String>,
+    /// Whether its list of events names people.
+    pub people: bool,
 }
 
 /// `[log]`

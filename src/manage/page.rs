@@ -3,14 +3,16 @@
 //! `GET /` is the page, `/status.json` the object of [`super::status`], `/metrics` Prometheus' text, `/healthz` and `/readyz`
 //! say whether the process moves and whether it takes events.
 //!
-//! Must not: change anything, name people or secrets, load anything from elsewhere, or let a reader hold anything without
+//! Must not: change anything, name secrets, or people where the configuration does not say so, load anything from elsewhere, or let a reader hold anything without
 //! bound.
 
 mod guard;
 mod health;
 mod history;
 mod metrics;
+mod recent;
 mod view;
+mod wear;
 mod words;
 
 use std::net::SocketAddr;
@@ -31,9 +33,10 @@ use tokio_util::sync::CancellationToken;
 use super::bounded::Bounded;
 use super::config::PageConfig;
 use super::status::Gateway;
-use crate::journal::{Journal, Stats};
+use crate::journal::{Journal, Stats, Traced};
 use guard::Guard;
 use history::History;
+use recent::Recent;
 use view::{Past, View};
 use words::Language;
 
@@ -88,14 +91,17 @@ pub struct Page {
     gateway: Gateway,
     journal: Journal,
     max_bytes: u64,
+    people: bool,
     stats: Mutex<Option<(Instant, Result<Stats, String>)>>,
+    newest: Mutex<Option<(Instant, Vec<Traced>)>>,
     history: Lock<History>,
 }
 
 impl Page {
-    /// Of this gateway, whose journal may grow to `max_bytes`.
-    pub fn new(gateway: Gateway, journal: Journal, max_bytes: u64) -> Self {
-        Self { gateway, journal, max_bytes, stats: Mutex::new(None), history: Lock::default() }
+    /// Of this gateway, whose journal may grow to `max_bytes`; `people`: whether they are named.
+    pub fn new(gateway: Gateway, journal: Journal, max_bytes: u64, people: bool) -> Self {
+        let (stats, newest) = (Mutex::new(None), Mutex::new(None));
+        Self { gateway, journal, max_bytes, people, stats, newest, history: Lock::default() }
     }
 
     /// The ledger of this moment, or of the second before; else why there is none. Whoever waits for the same question gets
@@ -113,10 +119,25 @@ impl Page {
         if let Ok(stats) = &stats {
             let now = self.gateway.clock.now().boot;
             let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-            history.take(now, &self.gateway.links.read(), stats);
+            history.take(now, &self.gateway.links.read(), stats, wear::written());
         }
         *kept = Some((Instant::now(), stats.clone()));
         stats
+    }
+
+    /// The newest events of this moment, or of the second before; none where the journal does not say.
+    async fn newest(&self) -> Vec<Traced> {
+        let mut kept = self.newest.lock().await;
+        if let Some((_, newest)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return newest.clone();
+        }
+        let newest = match tokio::time::timeout(PATIENCE, self.journal.newest(recent::MOST)).await {
+            Ok(Ok(newest)) => newest,
+            // Why, the ledger says.
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        *kept = Some((Instant::now(), newest.clone()));
+        newest
     }
 
     /// Counts on when nobody looks.
@@ -180,11 +201,19 @@ async fn index(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) 
         Ok(stats) => shared.page.gateway.status(stats),
         Err(error) => shared.page.gateway.status_without_journal(error),
     };
+    let newest = if stats.is_ok() { shared.page.newest().await } else { Vec::new() };
     let now = shared.page.gateway.clock.now();
+    let running = shared.page.gateway.running.get();
+    let recent = Recent { events: &newest, sinks: &running.sinks, people: shared.page.people };
     let rendered = {
         let history = shared.page.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let past = Past { history: &history, max_bytes: shared.page.max_bytes };
-        shared.view.render(&status, &past, language, now)
+        let past = Past {
+            history: &history,
+            max_bytes: shared.page.max_bytes,
+            written: wear::written(),
+            card_bytes: wear::size(&running.journal.path),
+        };
+        shared.view.render(&status, &past, &recent, language, now)
     };
     match rendered {
         Ok(text) => ([(header::VARY, "Accept-Language")], Html(text)).into_response(),

@@ -1,4 +1,4 @@
-//! `[manage] listen`, `token` and `hosts`: the status page.
+//! `[manage] listen`, `token`, `hosts` and `page_people`: the status page.
 //!
 //! Must not: open the page to a network without a token and a word about it.
 
@@ -13,8 +13,9 @@ use super::tree::Value;
 pub(super) fn page(reader: &Reader<'_>) -> Option<PageConfig> {
     let token = secrets::source(reader, "token");
     let hosts = hosts(reader);
+    let people = reader.boolean("page_people").unwrap_or(false);
     let Some(node) = reader.get("listen") else {
-        for key in ["token", "hosts"] {
+        for key in ["token", "hosts", "page_people"] {
             if reader.get(key).is_some() {
                 reader.missing("listen", &format!("listen = \"127.0.0.1:8787\" beside {key}, or no {key}"));
                 break;
@@ -38,7 +39,7 @@ pub(super) fn page(reader: &Reader<'_>) -> Option<PageConfig> {
         let expected = "127.0.0.1 and a tunnel (ssh -L 8787:127.0.0.1:8787), or a network that you trust";
         reader.doubt("listen", &node.place, found, expected);
     }
-    Some(PageConfig { address, token, hosts })
+    Some(PageConfig { address, token, hosts, people })
 }
 
 fn hosts(reader: &Reader<'_>) -> Vec<String> {

@@ -131,7 +131,11 @@ mod tests {
 
     fn guard(listen: &str, hosts: &[&str]) -> Guard {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Guard::new(&PageConfig { address: listen.parse().unwrap(), token: None, hosts }, "default-src 'none'").unwrap()
+        Guard::new(
+            &PageConfig { address: listen.parse().unwrap(), token: None, hosts, people: false },
+            "default-src 'none'",
+        )
+        .unwrap()
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::terminal::LinkStatus;
 /// How much time a count stands for.
 const SLOT: Duration = Duration::from_secs(300);
 
+/// The same in microseconds.
+const SLOT_MICROS: u64 = SLOT.as_secs() * 1_000_000;
+
 /// 24 hours of them.
 const SLOTS: usize = 288;
 
@@ -21,6 +24,12 @@ const HEIGHT: u64 = 40;
 
 /// A rate from less time than this says nothing, slots: an hour.
 const TELLING: usize = 12;
+
+/// How many slots, the current one included, are "now" for a rate.
+const RECENT: usize = 4;
+
+/// A rate of sending from less time than this says nothing, microseconds.
+const SAYING: u64 = 30_000_000;
 
 /// What the journal's size varies by although it does not grow, bytes: the WAL is cut back to this.
 const NOISE: u64 = 16 << 20;
@@ -40,12 +49,23 @@ pub(super) struct History {
     /// How many slots are known, the current one included.
     known: usize,
     lines: BTreeMap<Of, Line>,
-    /// The journal's size at the end of each slot, oldest first.
-    bytes: VecDeque<u64>,
+    /// The journal's size and what was written at the end of each slot, oldest first.
+    sizes: VecDeque<Sizes>,
+    /// Whether the kernel says what was written.
+    counted: bool,
+}
+
+/// Sizes of one moment, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sizes {
+    journal: u64,
+    written: u64,
 }
 
 #[derive(Debug)]
 struct Line {
+    /// Since when it is counted.
+    since: BootTime,
     /// The running total when it was last looked at.
     total: u64,
     /// Oldest first; the last one is being counted.
@@ -65,15 +85,15 @@ pub(super) enum Room {
 
 impl History {
     /// Takes the running totals of this moment.
-    pub(super) fn take(&mut self, now: BootTime, links: &[LinkStatus], stats: &Stats) {
-        let slot = now.0 / u64::try_from(SLOT.as_micros()).unwrap_or(u64::MAX);
-        self.advance(slot, stats.bytes);
+    pub(super) fn take(&mut self, now: BootTime, links: &[LinkStatus], stats: &Stats, written: Option<u64>) {
+        self.counted = written.is_some();
+        self.advance(now.0 / SLOT_MICROS, Sizes { journal: stats.bytes, written: written.unwrap_or(0) });
         let links = links.iter().filter(|link| link.protocol != "broker");
         let links = links.map(|link| (Of::Link(link.name.clone()), link.events));
         let sinks = stats.sinks.iter().map(|sink| (Of::Sink(sink.name.clone()), sink.delivered));
         for (of, total) in links.chain(sinks) {
             let known = self.known;
-            let line = self.lines.entry(of).or_insert_with(|| Line { total, counts: VecDeque::new() });
+            let line = self.lines.entry(of).or_insert_with(|| Line { since: now, total, counts: VecDeque::new() });
             while line.counts.len() < known {
                 line.counts.push_front(0);
             }
@@ -85,34 +105,52 @@ impl History {
         }
     }
 
-    fn advance(&mut self, slot: u64, bytes: u64) {
+    fn advance(&mut self, slot: u64, sizes: Sizes) {
         let passed = self.slot.map_or(1, |before| slot.saturating_sub(before));
         self.slot = Some(slot);
         for _ in 0..passed.min(SLOTS as u64) {
             self.known = (self.known + 1).min(SLOTS);
-            self.bytes.push_back(bytes);
+            self.sizes.push_back(sizes);
             self.lines.values_mut().for_each(|line| line.counts.push_back(0));
-            if self.bytes.len() > SLOTS {
-                self.bytes.pop_front();
+            if self.sizes.len() > SLOTS {
+                self.sizes.pop_front();
                 for line in self.lines.values_mut() {
                     line.counts.pop_front();
                 }
             }
         }
-        if let Some(last) = self.bytes.back_mut() {
-            *last = bytes;
+        if let Some(last) = self.sizes.back_mut() {
+            *last = sizes;
         }
+    }
+
+    /// The first and the last sizes, and the seconds between them, if that is enough to tell a rate.
+    fn told(&self) -> Option<(Sizes, Sizes, u64)> {
+        let (first, last) = (self.sizes.front()?, self.sizes.back()?);
+        (self.known >= TELLING).then(|| (*first, *last, (self.known as u64 - 1) * SLOT.as_secs()))
+    }
+
+    /// Bytes that this process writes in a day at the rate of the last one.
+    pub(super) fn written_a_day(&self) -> Option<u64> {
+        let (first, last, seconds) = self.told().filter(|_| self.counted)?;
+        let written = u128::from(last.written.saturating_sub(first.written));
+        u64::try_from(written * 86_400 / u128::from(seconds)).ok()
+    }
+
+    /// What was counted in the last quarter of an hour or so, and in how many microseconds.
+    pub(super) fn rate(&self, of: &Of, now: BootTime) -> Option<(u64, u64)> {
+        let (line, slot) = (self.lines.get(of)?, self.slot?);
+        let count = line.counts.iter().rev().take(RECENT).sum();
+        let from = (slot + 1).saturating_sub(RECENT as u64) * SLOT_MICROS;
+        let micros = now.micros_since(line.since.max(BootTime(from)));
+        (micros >= SAYING).then_some((count, micros))
     }
 
     /// For how long the journal may grow as it did.
     pub(super) fn room(&self, max_bytes: u64) -> Room {
-        let (Some(first), Some(last)) = (self.bytes.front(), self.bytes.back()) else { return Room::Unknown };
-        if self.known < TELLING {
-            return Room::Unknown;
-        }
-        let grown = last.saturating_sub(*first);
-        let seconds = (self.known as u64 - 1) * SLOT.as_secs();
-        let free = u128::from(max_bytes.saturating_sub(*last));
+        let Some((first, last, seconds)) = self.told() else { return Room::Unknown };
+        let grown = last.journal.saturating_sub(first.journal);
+        let free = u128::from(max_bytes.saturating_sub(last.journal));
         let days = free * u128::from(seconds) / u128::from(grown.max(NOISE)) / 86_400;
         let days = u64::try_from(days).unwrap_or(u64::MAX);
         if grown < NOISE { Room::MoreThan(days) } else { Room::Days(days) }
@@ -164,6 +202,10 @@ mod tests {
         BootTime(minutes * 60_000_000)
     }
 
+    fn take(history: &mut History, now: BootTime, links: &[LinkStatus], stats: &Stats) {
+        history.take(now, links, stats, None);
+    }
+
     fn counts(history: &History) -> Vec<u64> {
         history.lines[&Of::Link("gate".to_owned())].counts.iter().copied().collect()
     }
@@ -172,14 +214,14 @@ mod tests {
     fn counts_fall_into_their_five_minutes_and_a_day_is_kept() {
         let mut history = History::default();
         for (minute, events) in [(0, 10), (1, 12), (4, 15), (5, 16), (16, 20)] {
-            history.take(at(minute), &[link(events)], &stats(0));
+            take(&mut history, at(minute), &[link(events)], &stats(0));
         }
         assert_eq!(counts(&history), [5, 1, 0, 4], "what was there before is not counted");
         // The process began anew.
-        history.take(at(17), &[link(3)], &stats(0));
-        history.take(at(18), &[link(5)], &stats(0));
+        take(&mut history, at(17), &[link(3)], &stats(0));
+        take(&mut history, at(18), &[link(5)], &stats(0));
         assert_eq!(counts(&history), [5, 1, 0, 6]);
-        history.take(at(3 * 24 * 60), &[link(9)], &stats(0));
+        take(&mut history, at(3 * 24 * 60), &[link(9)], &stats(0));
         let day = counts(&history);
         assert_eq!((day.len(), day.iter().sum::<u64>(), day.last()), (SLOTS, 4, Some(&4)));
     }
@@ -188,10 +230,10 @@ mod tests {
     fn a_chart_shows_only_what_is_known() {
         let mut history = History::default();
         let gate = Of::Link("gate".to_owned());
-        history.take(at(0), &[link(0)], &stats(0));
+        take(&mut history, at(0), &[link(0)], &stats(0));
         assert_eq!(history.chart(&gate, ""), None);
-        history.take(at(1), &[link(8)], &stats(0));
-        history.take(at(6), &[link(9)], &stats(0));
+        take(&mut history, at(1), &[link(8)], &stats(0));
+        take(&mut history, at(6), &[link(9)], &stats(0));
         let (svg, most) = history.chart(&gate, "a \"b\" <c>").unwrap();
         assert_eq!(most, 8);
         assert!(svg.contains("d=\"M286 40H288\"") && svg.contains("d=\"M286 40v-40h1v40zM287 40v-5h1v5z\""), "{svg}");
@@ -199,15 +241,39 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_that_of_the_last_quarter_of_an_hour() {
+        let mut history = History::default();
+        let gate = Of::Link("gate".to_owned());
+        take(&mut history, at(0), &[link(100)], &stats(0));
+        assert_eq!(history.rate(&gate, at(0)), None, "too early");
+        take(&mut history, at(2), &[link(130)], &stats(0));
+        assert_eq!(history.rate(&gate, at(2)), Some((30, 120_000_000)));
+        take(&mut history, at(22), &[link(140)], &stats(0));
+        // Since minute 5: three slots, and two minutes of the current one.
+        assert_eq!(history.rate(&gate, at(22)), Some((10, 17 * 60_000_000)));
+    }
+
+    #[test]
+    fn what_is_written_a_day_is_told_after_an_hour_and_where_the_kernel_says_it() {
+        let mut history = History::default();
+        history.take(at(0), &[], &stats(0), Some(500));
+        assert_eq!(history.written_a_day(), None);
+        history.take(at(120), &[], &stats(0), Some(1_500));
+        assert_eq!(history.written_a_day(), Some(12_000));
+        history.take(at(121), &[], &stats(0), None);
+        assert_eq!(history.written_a_day(), None);
+    }
+
+    #[test]
     fn room_is_told_after_an_hour_and_never_better_than_it_is() {
         let mut history = History::default();
         let gib = 1 << 30;
-        history.take(at(0), &[], &stats(gib));
+        take(&mut history, at(0), &[], &stats(gib));
         assert_eq!(history.room(8 * gib), Room::Unknown);
-        history.take(at(120), &[], &stats(gib + 1000));
+        take(&mut history, at(120), &[], &stats(gib + 1000));
         // 7 GiB at no more than 16 MiB in two hours.
         assert_eq!(history.room(8 * gib), Room::MoreThan(37));
-        history.take(at(1200), &[], &stats(2 * gib));
+        take(&mut history, at(1200), &[], &stats(2 * gib));
         // 6 GiB at 1 GiB in 20 hours.
         assert_eq!(history.room(8 * gib), Room::Days(5));
         assert_eq!(history.room(gib), Room::Days(0));

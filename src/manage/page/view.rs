@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use super::history::{History, Of, Room};
+use super::recent::Recent;
+use super::wear;
 use super::words::{Language, WORDS};
 use crate::clock::Now;
 use crate::event::{UtcMicros, json::rfc3339};
@@ -26,6 +28,10 @@ const STRANGERS: usize = 5;
 pub(super) struct Past<'a> {
     pub(super) history: &'a History,
     pub(super) max_bytes: u64,
+    /// What this process has written, bytes; `None` where the kernel does not say.
+    pub(super) written: Option<u64>,
+    /// The size of the journal's disk, bytes.
+    pub(super) card_bytes: Option<u64>,
 }
 
 /// The template, compiled.
@@ -54,10 +60,11 @@ impl View {
         &self,
         status: &Value,
         past: &Past<'_>,
+        recent: &Recent<'_>,
         language: Language,
         now: Now,
     ) -> Result<String, minijinja::Error> {
-        let show = Show { language, now: now.wall, past };
+        let show = Show { language, now, past };
         let sinks: Vec<Shown> = list(&status["sinks"]).map(|sink| show.sink(sink)).collect();
         let links: Vec<Shown> = list(&status["links"]).map(|link| show.link(link)).collect();
         let notes = show.notes(status);
@@ -79,6 +86,8 @@ impl View {
             ("notes", notes.into()),
             ("sinks", sinks.into()),
             ("links", links.into()),
+            ("recent", recent.show(&show).into()),
+            ("wear", show.wear()),
             ("journal", journal),
             ("file", file),
         ]);
@@ -94,13 +103,13 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-fn object<const N: usize>(entries: [(&'static str, Shown); N]) -> Shown {
+pub(super) fn object<const N: usize>(entries: [(&'static str, Shown); N]) -> Shown {
     Shown::from_pairs(entries)
 }
 
-struct Show<'a> {
-    language: Language,
-    now: UtcMicros,
+pub(super) struct Show<'a> {
+    pub(super) language: Language,
+    now: Now,
     past: &'a Past<'a>,
 }
 
@@ -115,12 +124,12 @@ impl Show<'_> {
     }
 
     /// An age that the script keeps counting; nothing where there is no time.
-    fn time(&self, value: &Value) -> Shown {
+    pub(super) fn time(&self, value: &Value) -> Shown {
         let Some(at) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
             return Shown::UNDEFINED;
         };
         let at = UtcMicros(at.as_microsecond());
-        let (written, ago) = (rfc3339(at), self.language.ago((self.now.0 - at.0).div_euclid(1_000_000)));
+        let (written, ago) = (rfc3339(at), self.language.ago((self.now.wall.0 - at.0).div_euclid(1_000_000)));
         let written = written.as_str();
         Shown::from_safe_string(format!("<time datetime=\"{written}\" title=\"{written}\">{ago}</time>"))
     }
@@ -175,16 +184,51 @@ impl Show<'_> {
             ("oldest", self.time(&sink["oldest_pending"])),
             ("last", self.time(&sink["last_delivery"])),
             ("next", self.time(&sink["next_try"])),
+            ("rate", self.rate(&Of::Sink(word(&sink["name"]).to_owned()))),
             ("chart", self.chart(&Of::Sink(word(&sink["name"]).to_owned()), "delivered")),
             ("why", why.into()),
         ])
     }
 
+    fn rate(&self, of: &Of) -> Shown {
+        let rate = self.past.history.rate(of, self.now.boot);
+        rate.map_or_else(|| self.word("not_known"), |(count, micros)| self.language.rate(count, micros).into())
+    }
+
+    /// The clock that is worst of a link's devices, and whether somebody should set it.
+    fn clock(&self, link: &Value) -> (Shown, bool) {
+        let rank = |device: &Value| match device["clock"].as_str() {
+            Some("wrong") => 4,
+            Some("ahead") => 3,
+            Some("behind") => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        let apart = |device: &Value| device["drift_ms"].as_i64().unwrap_or(0).unsigned_abs();
+        let known = list(&link["devices"]).filter(|device| rank(device) > 0);
+        let Some(worst) = known.max_by_key(|device| (rank(device), apart(device))) else {
+            return (Shown::UNDEFINED, false);
+        };
+        let said = format!("clock_{}", word(&worst["clock"]));
+        let said = self.language.word(&said);
+        let mut text = match rank(worst) {
+            2 | 3 => format!("{} {said}", Language::span(apart(worst) / 1000)),
+            _ => said.to_owned(),
+        };
+        let key = word(&worst["key"]);
+        if rank(worst) > 1 && link["devices"].as_array().is_some_and(|devices| devices.len() > 1) {
+            text = format!("{key}: {text}");
+        }
+        (text.into(), rank(worst) > 2)
+    }
+
     fn link(&self, link: &Value) -> Shown {
         let key = word(&link["state"]);
+        let (clock, set_it) = self.clock(link);
         let class = match key {
             "down" | "held" => "bad",
             "connecting" => "warn",
+            _ if set_it => "warn",
             _ => "good",
         };
         let devices = link["devices"].as_array().map_or(0, Vec::len);
@@ -213,6 +257,8 @@ impl Show<'_> {
             ("faults", self.number(&link["faults"])),
             ("duplicates", self.number(&link["duplicates"])),
             ("devices", shown),
+            ("clock", clock),
+            ("set_it", set_it.into()),
             ("gaps", if gaps > 0 { self.language.number(gaps).into() } else { Shown::UNDEFINED }),
             ("why", why.into()),
         ])
@@ -273,6 +319,26 @@ impl Show<'_> {
         }
     }
 
+    /// What is written to the journal's disk, and what that is of a card's life.
+    fn wear(&self) -> Shown {
+        let Some(written) = self.past.written else { return Shown::UNDEFINED };
+        let a_day = self.past.history.written_a_day();
+        let share = a_day.zip(self.past.card_bytes).map(|(a_day, card)| wear::a_year(a_day, card));
+        let card = self.past.card_bytes.map_or_else(|| "–".to_owned(), |card| self.language.bytes(card));
+        object([
+            ("written", self.language.bytes(written).into()),
+            ("a_day", a_day.map_or(Shown::UNDEFINED, |bytes| self.language.bytes(bytes).into())),
+            (
+                "share",
+                share.map_or_else(
+                    || self.word("not_known"),
+                    |share| format!("{} {}", self.language.percent(share), self.language.word("wear_a_year")).into(),
+                ),
+            ),
+            ("basis", self.language.word("wear_basis").replace("SIZE", &card).into()),
+        ])
+    }
+
     /// The last 24 hours of a terminal or a sink, with what its tallest bar stands for.
     fn chart(&self, of: &Of, what: &str) -> Shown {
         let title = format!("{}, {}", self.language.word("chart"), self.language.word(what));
@@ -317,8 +383,9 @@ mod tests {
 
     fn render(status: &Value, language: Language) -> String {
         let now = Now { wall: UtcMicros(1_795_478_400_000_000), boot: BootTime(0), synchronised: true };
-        let past = Past { history: &History::default(), max_bytes: 1 << 30 };
-        View::new().unwrap().render(status, &past, language, now).unwrap()
+        let past = Past { history: &History::default(), max_bytes: 1 << 30, written: Some(5), card_bytes: None };
+        let recent = Recent { events: &[], sinks: &[], people: false };
+        View::new().unwrap().render(status, &past, &recent, language, now).unwrap()
     }
 
     #[test]
@@ -333,6 +400,22 @@ mod tests {
         let status = json!({ "site_id": "<b>\"'&", "links": [{ "name": "a\" onclick=\"x", "state": "up" }] });
         let page = render(&status, Language::English);
         assert!(!page.contains("<b>\"") && !page.contains("\" onclick"), "{page}");
+    }
+
+    #[test]
+    fn the_worst_clock_of_a_fleet_is_named_and_set_right() {
+        let device = |key: &str, clock: &str, ms: i64| json!({ "key": key, "clock": clock, "drift_ms": ms });
+        let fleet = |devices: &[Value]| {
+            let link = json!({ "name": "yard", "state": "up", "devices": devices });
+            render(&json!({ "links": [link], "configuration": { "state": "running" } }), Language::Spanish)
+        };
+        let well = fleet(&[device("a", "good", 3), device("b", "good", -900)]);
+        assert!(well.contains(">en hora<") && well.contains("card good\" id=\"link-yard"), "{well}");
+        let late = fleet(&[device("a", "good", 3), device("b", "behind", -7_300_000)]);
+        assert!(late.contains("b: 2 h atrasado, o sus eventos llegan tarde<"), "{late}");
+        assert!(late.contains("card good\" id=\"link-yard"), "a lag proves nothing");
+        let ahead = fleet(&[device("a", "ahead", 40_000), device("b", "behind", -7_300_000)]);
+        assert!(ahead.contains("a: 40 s adelantado<") && ahead.contains("card warn\" id=\"link-yard"), "{ahead}");
     }
 
     #[test]

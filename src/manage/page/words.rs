@@ -76,8 +76,44 @@ impl Language {
             }
             (size, unit) = (size / 1024.0, next);
         }
-        let text = if unit == "B" { format!("{size} {unit}") } else { format!("{size:.1} {unit}") };
+        if unit == "B" { format!("{size} {unit}") } else { format!("{} {unit}", self.decimal(size)) }
+    }
+
+    /// How often, from a count and the microseconds that it took.
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    pub(super) fn rate(self, count: u64, micros: u64) -> String {
+        let minute = count as f64 * 60e6 / micros.max(1) as f64;
+        let (often, unit) = if minute >= 1.0 || count == 0 { (minute, "min") } else { (minute * 60.0, "h") };
+        let text = if often >= 10.0 || count == 0 { format!("{often:.0}") } else { self.decimal(often) };
+        // Whole thousands are apart as everywhere.
+        let text = text.parse().map_or(text, |whole| self.number(whole));
+        format!("{text} / {unit}")
+    }
+
+    /// Thousandths of a percent.
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    pub(super) fn percent(self, thousandths: u64) -> String {
+        if thousandths < 100 {
+            return format!("{} {} %", self.word("less_than"), self.decimal(0.1));
+        }
+        let percent = thousandths as f64 / 1000.0;
+        let text = if percent < 10.0 { self.decimal(percent) } else { self.number(thousandths / 1000) };
+        format!("{text} %")
+    }
+
+    fn decimal(self, number: f64) -> String {
+        let text = format!("{number:.1}");
         if self == Self::Spanish { text.replace('.', ",") } else { text }
+    }
+
+    /// How long, seconds; of both languages.
+    pub(super) fn span(seconds: u64) -> String {
+        match seconds {
+            0..90 => format!("{seconds} s"),
+            90..5_400 => format!("{} min", seconds / 60),
+            5_400..129_600 => format!("{} h", seconds / 3_600),
+            _ => format!("{} d", seconds / 86_400),
+        }
     }
 
     /// How far away a moment is, seconds: positive in the past. `page.js` says the same.
@@ -86,17 +122,12 @@ impl Language {
         if far < 2 {
             return self.pick("now", "ahora").to_owned();
         }
-        let (count, unit) = match far {
-            0..90 => (far, "s"),
-            90..5_400 => (far / 60, "min"),
-            5_400..129_600 => (far / 3_600, "h"),
-            _ => (far / 86_400, "d"),
-        };
+        let span = Self::span(far);
         match (self, seconds > 0) {
-            (Self::English, true) => format!("{count} {unit} ago"),
-            (Self::English, false) => format!("in {count} {unit}"),
-            (Self::Spanish, true) => format!("hace {count} {unit}"),
-            (Self::Spanish, false) => format!("en {count} {unit}"),
+            (Self::English, true) => format!("{span} ago"),
+            (Self::English, false) => format!("in {span}"),
+            (Self::Spanish, true) => format!("hace {span}"),
+            (Self::Spanish, false) => format!("en {span}"),
         }
     }
 }
@@ -205,6 +236,66 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
         "No está en marcha. Reinicie el gateway; el registro dice por qué.",
     ),
     ("do_quarantined", "Look with: portero quarantine list", "Véalos con: portero quarantine list"),
+    // What happened.
+    ("kind_unknown", "event", "evento"),
+    ("kind_credential_read", "card or code read", "lectura de tarjeta o código"),
+    ("kind_access_decision", "access", "acceso"),
+    ("kind_attendance_punch", "attendance", "asistencia"),
+    ("kind_door_state", "door", "puerta"),
+    ("kind_alarm", "alarm", "alarma"),
+    ("kind_device_status", "device status", "estado del equipo"),
+    ("kind_operation", "operation at the device", "operación en el equipo"),
+    ("punch_in", "in", "entrada"),
+    ("punch_out", "out", "salida"),
+    ("punch_break_out", "break begins", "inicio de pausa"),
+    ("punch_break_in", "break ends", "fin de pausa"),
+    ("punch_ot_in", "overtime in", "entrada a horas extra"),
+    ("punch_ot_out", "overtime out", "salida de horas extra"),
+    ("passage_entry", "entry", "ingreso"),
+    ("passage_exit", "exit", "egreso"),
+    ("outcome_granted", "granted", "autorizado"),
+    ("outcome_denied", "denied", "denegado"),
+    ("alarm_tamper", "tampered with", "manipulación"),
+    ("alarm_forced", "forced", "forzada"),
+    ("alarm_held_open", "held open", "mantenida abierta"),
+    ("alarm_duress", "duress", "coacción"),
+    ("alarm_fire", "fire", "incendio"),
+    ("alarm_power", "power", "energía"),
+    ("alarm_comms_lost", "no contact", "sin comunicación"),
+    ("alarm_reader_missing", "reader missing", "falta el lector"),
+    ("alarm_over", "over", "terminó"),
+    ("door_open", "open", "abierta"),
+    ("door_closed", "closed", "cerrada"),
+    ("door_locked", "locked", "con llave"),
+    ("door_unlocked", "unlocked", "sin llave"),
+    // What became of it at a sink.
+    ("fate_pending", "waiting", "en espera"),
+    ("fate_delivered", "delivered", "entregado"),
+    ("fate_filtered", "not for it", "no le corresponde"),
+    ("fate_quarantined", "refused", "rechazado"),
+    ("fate_dropped", "given up", "descartado"),
+    // Clocks of devices.
+    ("clock_of", "its clock", "su reloj"),
+    ("clock_good", "right", "en hora"),
+    ("clock_wrong", "wrong time", "hora errónea"),
+    ("clock_ahead", "ahead", "adelantado"),
+    ("clock_behind", "behind, or its events come late", "atrasado, o sus eventos llegan tarde"),
+    ("do_clock_wrong", "Set the time of the device.", "Ponga en hora el equipo."),
+    // What is new.
+    ("recent", "Last events", "Últimos eventos"),
+    ("no_events", "None yet.", "Aún ninguno."),
+    ("unsure", "time not sure yet", "hora aún no segura"),
+    ("rate", "delivered at", "ritmo de entrega"),
+    ("written", "written since start", "escrito desde el inicio"),
+    ("a_day", "a day", "por día"),
+    ("wear", "card wear", "desgaste de la tarjeta"),
+    ("wear_a_year", "of its rated life a year", "de su vida nominal al año"),
+    ("less_than", "less than", "menos de"),
+    (
+        "wear_basis",
+        "Counted: what this program hands to the disk. Assumed: an endurance card as large as the journal's disk (SIZE), rated for being written full 900 times, as SanDisk says of its High Endurance card of 128 GB (10,000 hours at 26 Mbit/s). Small writes cost a card more than their bytes, and ordinary cards stand less.",
+        "Contado: lo que este programa entrega al disco. Supuesto: una tarjeta de alta resistencia del tamaño del disco del diario (SIZE), apta para escribirse entera 900 veces, como dice SanDisk de su High Endurance de 128 GB (10.000 horas a 26 Mbit/s). Las escrituras pequeñas gastan más que sus bytes, y las tarjetas comunes resisten menos.",
+    ),
     // States of the file.
     ("file_running", "as it runs", "es la que corre"),
     (
@@ -249,6 +340,17 @@ mod tests {
             ("89 s ago".into(), "hace 1 min".into(), "in 10 min".into())
         );
         assert_eq!((en.ago(7_200), es.ago(200_000)), ("2 h ago".to_owned(), "hace 2 d".to_owned()));
+    }
+
+    #[test]
+    fn rates_and_shares_have_one_decimal_where_it_matters() {
+        let (en, es) = (Language::English, Language::Spanish);
+        let second = 1_000_000;
+        assert_eq!((en.rate(0, second), en.rate(90, 60 * second)), ("0 / min".into(), "90 / min".into()));
+        assert_eq!((en.rate(40_000, second), es.rate(5, 120 * second)), ("2,400,000 / min".into(), "2,5 / min".into()));
+        assert_eq!(es.rate(1, 900 * second), "4,0 / h");
+        assert_eq!((en.percent(99), es.percent(1_267)), ("less than 0.1 %".into(), "1,3 %".into()));
+        assert_eq!(en.percent(1_234_567), "1,234 %");
     }
 
     #[test]
