@@ -8,6 +8,8 @@
 mod browser;
 #[path = "page/http.rs"]
 mod http;
+#[path = "page/looks.rs"]
+mod looks;
 mod support;
 
 use std::io::Write as _;
@@ -39,10 +41,27 @@ impl Site {
     }
 
     fn start_on(page: u16, manage: &str, journal: &str, sinks: &str, credentials: &[(&str, &str)]) -> Self {
+        let change = |text: String| text.replace("[journal]\n", &format!("[journal]\n{journal}\n"));
+        Self::start_changed(page, manage, sinks, credentials, change)
+    }
+
+    /// One whose clock is called right.
+    fn start_clocked(sinks: &str) -> Self {
+        let change = |text: String| text.replace("[gateway]\n", "[gateway]\nclock = \"trusted\"\n");
+        Self::start_changed(free_port(), "", sinks, &[], change)
+    }
+
+    fn start_changed(
+        page: u16,
+        manage: &str,
+        sinks: &str,
+        credentials: &[(&str, &str)],
+        change: impl Fn(String) -> String,
+    ) -> Self {
         let (dir, broker) = (tempdir(), free_port());
         let text = support::yard_config(dir.path(), &format!("listen = \"127.0.0.1:{broker}\""), sinks);
         let text = text.replace("[manage]\n", &format!("[manage]\nlisten = \"127.0.0.1:{page}\"\n{manage}\n"));
-        let text = text.replace("[journal]\n", &format!("[journal]\n{journal}\n"));
+        let text = change(text);
         let config = dir.path().join("portero.toml");
         std::fs::write(&config, text).unwrap();
         let mut gateway = Gateway::start(&config, credentials);
