@@ -139,7 +139,8 @@ fn everything_at_once_fits_a_desk_and_a_phone_in_both_languages() {
     let pictures = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     for language in ["en", "es"] {
         browser.open(&format!("http://127.0.0.1:{}/?lang={language}", site.page));
-        assert!(browser.text("#configuration").contains("41"), "no revision");
+        assert_eq!(browser.text("#configuration [data-field=revision]"), "41");
+        assert_eq!(browser.run("return document.querySelectorAll('#link-yard .bars').length;"), 1, "no chart");
         for (width, dark, name) in [(1280, false, "desktop"), (390, false, "phone"), (390, true, "phone-dark")] {
             browser.shoot(&pictures.join(format!("all-{language}-{name}.png")), width, dark);
             let over = browser.run(

@@ -87,13 +87,17 @@ impl History {
     /// Takes the running totals of this moment.
     pub(super) fn take(&mut self, now: BootTime, links: &[LinkStatus], stats: &Stats, written: Option<u64>) {
         self.counted = written.is_some();
+        let first = self.slot.is_none();
         self.advance(now.0 / SLOT_MICROS, Sizes { journal: stats.bytes, written: written.unwrap_or(0) });
         let links = links.iter().filter(|link| link.protocol != "broker");
         let links = links.map(|link| (Of::Link(link.name.clone()), link.events));
         let sinks = stats.sinks.iter().map(|sink| (Of::Sink(sink.name.clone()), sink.delivered));
         for (of, total) in links.chain(sinks) {
             let known = self.known;
-            let line = self.lines.entry(of).or_insert_with(|| Line { since: now, total, counts: VecDeque::new() });
+            // What was there before us is not counted. A link that is new since then has counted from nothing.
+            let total_before = if first || matches!(of, Of::Sink(_)) { total } else { 0 };
+            let new = || Line { since: now, total: total_before, counts: VecDeque::new() };
+            let line = self.lines.entry(of).or_insert_with(new);
             while line.counts.len() < known {
                 line.counts.push_front(0);
             }
@@ -224,6 +228,14 @@ mod tests {
         take(&mut history, at(3 * 24 * 60), &[link(9)], &stats(0));
         let day = counts(&history);
         assert_eq!((day.len(), day.iter().sum::<u64>(), day.last()), (SLOTS, 4, Some(&4)));
+    }
+
+    #[test]
+    fn a_link_that_came_after_us_has_counted_from_nothing() {
+        let mut history = History::default();
+        take(&mut history, at(0), &[], &stats(0));
+        take(&mut history, at(1), &[link(7)], &stats(0));
+        assert_eq!(counts(&history), [7]);
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl Recent<'_> {
         });
         object([
             ("seq", traced.record.seq.0.into()),
-            ("time", show.time(&rfc3339(event.times.event).as_str().into())),
+            // By a clock that is ahead it has not happened yet.
+            ("time", show.time(&rfc3339(event.times.event.min(event.times.received)).as_str().into())),
             ("unsure", traced.record.provisional.into()),
             ("terminal", terminal.into()),
             ("device", device.map_or(Shown::UNDEFINED, Shown::from)),

@@ -241,9 +241,12 @@ impl Show<'_> {
             _ => format!("{}, {} {}", count(devices), count(offline), self.language.word("offline")).into(),
         };
         let advice = self.language.word(&format!("do_link_{key}")).to_owned();
-        let why: Vec<Shown> = (link["reason"].as_str().into_iter())
-            .map(|text| object([("text", text.into()), ("advice", advice.as_str().into())]))
-            .collect();
+        let line = |text: &str, advice: &str| object([("text", text.into()), ("advice", advice.into())]);
+        let mut why: Vec<Shown> = link["reason"].as_str().map(|text| line(text, &advice)).into_iter().collect();
+        if set_it {
+            let text = format!("{}: {clock}", self.language.word("clock_of"));
+            why.push(line(&text, self.language.word("do_clock")));
+        }
         object([
             ("name", word(&link["name"]).into()),
             ("protocol", word(&link["protocol"]).into()),
@@ -357,18 +360,18 @@ impl Show<'_> {
             _ => "warn",
         };
         let revision = remote["revision"].as_u64().map(|revision| {
-            let trial = if remote["probation"].is_object() { "on_probation" } else { "" };
-            let trial = if trial.is_empty() { String::new() } else { format!(", {}", self.language.word(trial)) };
-            format!("{} {revision}{trial}", self.language.word("from_afar"))
+            let trial = if remote["probation"].is_object() { ", on_probation" } else { "" };
+            format!("{revision}{}", trial.replace("on_probation", self.language.word("on_probation")))
         });
         let said = list(&file["problems"]).chain(list(&file["needs_restart"])).chain(list(&remote["degraded"]));
         let said = said.map(word).chain(remote["error"].as_str()).map(str::to_owned);
-        let why: Vec<Shown> = revision.into_iter().chain(said).map(|text| object([("text", text.into())])).collect();
+        let why: Vec<Shown> = said.map(|text| object([("text", text.into())])).collect();
         object([
             ("class", class.into()),
             ("path", word(&file["file"]).into()),
             ("state", self.word(&format!("file_{state}"))),
             ("read", self.time(&file["read"])),
+            ("revision", revision.map_or(Shown::UNDEFINED, Shown::from)),
             ("why", why.into()),
         ])
     }

@@ -195,7 +195,7 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("link_down", "not reachable", "sin conexión"),
     ("link_held", "held back", "retenido"),
     // States of sinks.
-    ("sink_idle", "all delivered", "al día"),
+    ("sink_idle", "up to date", "al día"),
     ("sink_sending", "sending", "enviando"),
     ("sink_waiting", "waiting its turn", "esperando turno"),
     ("sink_retrying", "trying again", "reintentando"),
@@ -280,12 +280,16 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("clock_wrong", "wrong time", "hora errónea"),
     ("clock_ahead", "ahead", "adelantado"),
     ("clock_behind", "behind, or its events come late", "atrasado, o sus eventos llegan tarde"),
-    ("do_clock_wrong", "Set the time of the device.", "Ponga en hora el equipo."),
+    (
+        "do_clock",
+        "Set the time of the device. Its events carry the time at which they were heard, or are told as doubtful.",
+        "Ponga en hora el equipo. Sus eventos llevan la hora en que se oyeron, o se marcan como dudosos.",
+    ),
     // What is new.
     ("recent", "Last events", "Últimos eventos"),
     ("no_events", "None yet.", "Aún ninguno."),
     ("unsure", "time not sure yet", "hora aún no segura"),
-    ("rate", "delivered at", "ritmo de entrega"),
+    ("rate", "rate", "ritmo"),
     ("written", "written since start", "escrito desde el inicio"),
     ("a_day", "a day", "por día"),
     ("wear", "card wear", "desgaste de la tarjeta"),
@@ -304,7 +308,7 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
         "cambió desde que se leyó; aplíquela (portero config reload)",
     ),
     ("file_differs", "in use, but for what only a restart takes", "en uso, salvo lo que solo un reinicio aplica"),
-    ("from_afar", "from afar: revision", "remota: revisión"),
+    ("from_afar", "revision from afar", "revisión remota"),
     ("on_probation", "on probation", "a prueba"),
     ("file_refused", "refused; what was running runs on", "rechazada; sigue la que corría"),
 ];
