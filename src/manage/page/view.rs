@@ -244,8 +244,7 @@ impl Show<'_> {
         let line = |text: &str, advice: &str| object([("text", text.into()), ("advice", advice.into())]);
         let mut why: Vec<Shown> = link["reason"].as_str().map(|text| line(text, &advice)).into_iter().collect();
         if set_it {
-            let text = format!("{}: {clock}", self.language.word("clock_of"));
-            why.push(line(&text, self.language.word("do_clock")));
+            why.push(line(self.language.word("set_clock"), self.language.word("do_clock")));
         }
         object([
             ("name", word(&link["name"]).into()),

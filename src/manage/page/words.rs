@@ -276,14 +276,15 @@ pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("fate_dropped", "given up", "descartado"),
     // Clocks of devices.
     ("clock_of", "its clock", "su reloj"),
+    ("set_clock", "Set the time of the device.", "Ponga en hora el equipo."),
     ("clock_good", "right", "en hora"),
     ("clock_wrong", "wrong time", "hora errónea"),
     ("clock_ahead", "ahead", "adelantado"),
     ("clock_behind", "behind, or its events come late", "atrasado, o sus eventos llegan tarde"),
     (
         "do_clock",
-        "Set the time of the device. Its events carry the time at which they were heard, or are told as doubtful.",
-        "Ponga en hora el equipo. Sus eventos llevan la hora en que se oyeron, o se marcan como dudosos.",
+        "Its events carry the time at which they were heard, or are told as doubtful.",
+        "Sus eventos llevan la hora en que se oyeron, o se marcan como dudosos.",
     ),
     // What is new.
     ("recent", "Last events", "Últimos eventos"),
