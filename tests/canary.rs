@@ -383,6 +383,8 @@ fn planted_secrets_and_people_are_nowhere_but_where_they_belong() {
         &["check", "--json"],
         &["doctor"],
         &["doctor", "--json", "--bundle", bundle.to_str().unwrap()],
+        &["log-level"],
+        &["log-level", "--json"],
         &["journal", "stats"],
         &["journal", "stats", "--json"],
         &["journal", "verify", "--json"],
@@ -406,7 +408,9 @@ fn planted_secrets_and_people_are_nowhere_but_where_they_belong() {
             said.push((format!("page {path} {who}"), format!("{}\n{}", answer.head, answer.body)));
         }
     }
-    for request in ["GET /status", "POST /quarantine/replay", "POST /quarantine/drop", "GET /nothing"] {
+    for request in
+        ["GET /status", "POST /quarantine/replay", "POST /quarantine/drop", "GET /log", "POST /log", "GET /nothing"]
+    {
         let mut socket = std::os::unix::net::UnixStream::connect(dir.path().join("control.sock")).unwrap();
         // No body where none is read, and in one piece: what lies unread when an answer closes is a reset, not an end.
         let body = if request.starts_with("POST") {

@@ -5,6 +5,8 @@ mod support;
 
 #[path = "cli/edits.rs"]
 mod edits;
+#[path = "cli/log_level.rs"]
+mod log_level;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

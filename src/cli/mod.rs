@@ -28,6 +28,8 @@ pub mod fleet;
 
 pub mod ledger;
 
+pub mod log_level;
+
 pub mod mapping;
 
 pub mod output;
@@ -70,7 +72,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 
 /// The groups, in the order in which people meet them. Every subcommand is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Gateway", &["run", "check", "config", "status", "doctor"]),
+    ("Gateway", &["run", "check", "config", "status", "doctor", "log-level"]),
     ("Events", &["events", "trace", "quarantine", "journal"]),
     ("Centre", &["central", "fleet", "mapping"]),
     ("Terminals", &["decode", "simulate"]),
@@ -88,6 +90,8 @@ enum Command {
     Status(status::Args),
     /// Look at everything that the gateway needs, and say what to mend
     Doctor(doctor::Args),
+    /// Show what the running gateway logs, or have it log more or less for a while
+    LogLevel(log_level::Args),
     /// List events of the journal, or follow them as they come
     Events(events::Args),
     /// Show what became of an event at each sink: did this punch arrive?
@@ -133,6 +137,7 @@ pub fn main() -> Exit {
         Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::LogLevel(args) => log_level::run(args),
         Command::Events(args) => events::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Quarantine(args) => quarantine::run(args),

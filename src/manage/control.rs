@@ -5,12 +5,14 @@
 //! [N, …], "why": TEXT, "who": TEXT}` and answers `{"dropped": N}`; `POST /quarantine/edit` takes the same and `"fields":
 //! {TARGET: VALUE}` and answers `{"edited": N}`; `POST /config/reload` reads the configuration file again, runs what it says
 //! and answers the object of [`Report`] with its `outcome`, with 409 where it is refused; `POST /config/rollback` takes `{"who": TEXT, "why": TEXT, "abandon": [SINK, …]}`, takes back what came from afar and
-//! answers the same. Errors are `{"error": TEXT}` with a fitting status.
+//! answers the same; `GET /log` answers what is logged, `POST /log` changes it for a while ([`log`]). Errors are `{"error": TEXT}` with a fitting status.
 //!
 //! Must not: be reachable over a network, be needed for anything that the gateway itself does, or let a caller hold
 //! anything without bound.
 
 pub mod client;
+
+pub mod log;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -81,6 +83,7 @@ pub async fn serve(
 ) {
     // Also where this future is dropped before it has seen the end.
     let _file = listener.local_addr().ok().and_then(|a| a.as_pathname().map(|path| SocketFile(path.to_owned())));
+    let clock = gateway.clock.clone();
     let router = Router::new()
         .route("/status", get(status))
         .route("/quarantine/replay", post(replay))
@@ -89,10 +92,13 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state((gateway, journal))
         .merge(configuration(reports));
+    let dial = log::Dial::new(clock);
+    let router = router.merge(log::routes(std::sync::Arc::clone(&dial)).layer(DefaultBodyLimit::max(MAX_BODY)));
     let served = axum::serve(Bounded::new(listener, CONNECTIONS), router).into_future();
     // Requests that are under way are dropped with the server: every one of them may be asked again.
     tokio::select! {
         () = shutdown.cancelled() => {}
+        () = dial.mind() => {}
         result = served => {
             if let Err(error) = result {
                 tracing::warn!(%error, "control socket failed");
