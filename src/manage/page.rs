@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod history;
 mod metrics;
+mod process;
 mod recent;
 mod view;
 mod wear;

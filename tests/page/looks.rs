@@ -83,6 +83,10 @@ fn a_device_whose_clock_is_ahead_is_named_with_how_far() {
     eventually("that is no time", DEADLINE, || {
         clock("dev-a").is_some_and(|(word, ms)| word == "wrong" && ms.is_none())
     });
+    let families = parse(&get(site.page, "/metrics").body);
+    let of = |name: &str| sample(&families, name, "terminal", "yard").unwrap();
+    assert!((of("portero_device_clocks_wrong") - 1.0).abs() < 0.5);
+    assert!((60.0..=90.0).contains(&of("portero_device_clock_ahead_seconds")));
     let page = get(site.page, "/?lang=en").body;
     assert!(page.contains("dev-a: wrong time") && page.contains("class=\"card warn\" id=\"link-yard\""), "{page}");
 }
@@ -135,6 +139,14 @@ fn everything_at_once_fits_a_desk_and_a_phone_in_both_languages() {
     eventually("each sink is in its state", 2 * DEADLINE, || {
         [state("hr"), state("payroll"), state("safety-board"), state("archive")] == ["idle", "idle", "blocked", "open"]
     });
+    let families = parse(&get(site.page, "/metrics").body);
+    let of = |name: &str, label: &str, value: &str| sample(&families, name, label, value);
+    assert_eq!(of("portero_configuration_revision", "", ""), Some(41.0));
+    assert_eq!(of("portero_configuration_remote_well", "", ""), Some(0.0));
+    assert_eq!(of("portero_configuration_state", "state", "running"), Some(1.0));
+    assert!(of("portero_process_written_bytes_total", "", "") > Some(0.0));
+    assert!(of("portero_process_resident_memory_bytes", "", "") > Some(1e6));
+    assert_eq!(of("portero_sink_state", "sink", "archive"), Some(0.0), "its first state is idle");
     let browser = Browser::start("en");
     let pictures = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     for language in ["en", "es"] {

@@ -7,17 +7,21 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::{process, wear};
 use crate::deliver::RelayStatus;
 use crate::event::UtcMicros;
 use crate::journal::{SinkStats, Stats};
 use crate::manage::status::Gateway;
-use crate::terminal::{LinkState, LinkStatus};
+use crate::terminal::{DeviceClock, LinkState, LinkStatus};
 
 /// prometheus.io, "Exposition formats".
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The words of a link's state.
 const LINK_STATES: &[&str] = &["connecting", "up", "down", "held"];
+
+/// The words of the configuration file's state.
+const FILE_STATES: &[&str] = &["running", "changed", "differs", "refused"];
 
 /// The words of a sink's state; `stopped`: known to the ledger, and not running.
 const SINK_STATES: &[&str] = &["idle", "sending", "waiting", "retrying", "open", "blocked", "gone", "stopped"];
@@ -36,6 +40,8 @@ pub(super) fn text(gateway: &Gateway, stats: &Stats, max_bytes: u64) -> String {
     out.one("portero_uptime_seconds", "gauge", "Seconds since the process started.", uptime);
     let synchronised = u8::from(now.synchronised);
     out.one("portero_clock_synchronised", "gauge", "Whether this machine's clock is known to be right.", synchronised);
+    itself(&mut out, gateway);
+    configuration(&mut out, gateway);
     journal(&mut out, stats, max_bytes);
     links(&mut out, &gateway.links.read(), now.wall);
     sinks(&mut out, &stats.sinks, &gateway.relays.read(), now.wall);
@@ -51,6 +57,44 @@ pub(super) fn text(gateway: &Gateway, stats: &Stats, max_bytes: u64) -> String {
         out.one("portero_directory_well", "gauge", "Whether the worker directory's last refresh succeeded.", well);
     }
     out.0
+}
+
+/// The process itself. Its names are those of Prometheus' client libraries behind our own prefix.
+fn itself(out: &mut Out, gateway: &Gateway) {
+    let started = gateway.started.wall.0 / 1_000_000;
+    let name = "portero_process_start_time_seconds";
+    out.one(name, "gauge", "When the process started, seconds since 1970 by this machine's clock then.", started);
+    if let Some(micros) = process::cpu_micros() {
+        let name = "portero_process_cpu_seconds_total";
+        out.one(name, "counter", "Processor time used, seconds.", Fraction(micros, 6));
+    }
+    if let Some(bytes) = process::resident_bytes() {
+        out.one("portero_process_resident_memory_bytes", "gauge", "Memory in use.", bytes);
+    }
+    if let Some(count) = process::open_files() {
+        out.one("portero_process_open_fds", "gauge", "Open files, sockets and devices.", count);
+    }
+    if let Some(bytes) = wear::written() {
+        let help = "Bytes that this process has handed to the disk since it started.";
+        out.one("portero_process_written_bytes_total", "counter", help, bytes);
+    }
+}
+
+fn configuration(out: &mut Out, gateway: &Gateway) {
+    let file = gateway.file.status();
+    out.family("portero_configuration_state", "gauge", "1 for the state in which the configuration file is.");
+    for state in FILE_STATES {
+        out.sample("portero_configuration_state", &[("state", state)], u8::from(file["state"] == *state));
+    }
+    let Some(remote) = gateway.remote.status() else { return };
+    if let Some(revision) = remote["revision"].as_u64() {
+        let help = "The revision from afar that is in force.";
+        out.one("portero_configuration_revision", "gauge", help, revision);
+    }
+    let probation = u8::from(remote["probation"].is_object());
+    out.one("portero_configuration_on_probation", "gauge", "Whether that revision may yet be taken back.", probation);
+    let well = u8::from(remote["error"].is_null() && remote["degraded"].is_null());
+    out.one("portero_configuration_remote_well", "gauge", "Whether nothing is wrong with what comes from afar.", well);
 }
 
 fn journal(out: &mut Out, stats: &Stats, max_bytes: u64) {
@@ -84,6 +128,7 @@ fn links(out: &mut Out, links: &[LinkStatus], now: UtcMicros) {
     for link in links.iter().filter(|link| !link.devices.is_empty()) {
         out.sample("portero_devices", &[("terminal", &link.name)], link.devices.len());
     }
+    clocks(out, links);
     out.family("portero_link_state", "gauge", "1 for the state in which the link of a terminal or broker is.");
     for link in links {
         let is = match link.state {
@@ -94,6 +139,38 @@ fn links(out: &mut Out, links: &[LinkStatus], now: UtcMicros) {
         };
         for state in LINK_STATES {
             out.sample("portero_link_state", &[("terminal", &link.name), ("state", state)], u8::from(*state == is));
+        }
+    }
+}
+
+/// What is known of the devices of each terminal, summed up.
+fn clocks(out: &mut Out, links: &[LinkStatus]) {
+    let heard = || links.iter().filter(|link| !link.devices.is_empty());
+    let mut counts = |name: &str, help: &str, count: fn(&LinkStatus) -> u64| {
+        out.family(name, "gauge", help);
+        for link in heard() {
+            out.sample(name, &[("terminal", &link.name)], count(link));
+        }
+    };
+    let offline = |link: &LinkStatus| link.devices.iter().filter(|device| device.online == Some(false)).count() as u64;
+    counts("portero_devices_offline", "Devices that said they are off.", offline);
+    let missing = |link: &LinkStatus| link.devices.iter().map(|device| device.gaps).sum();
+    counts("portero_missing_records", "Records missing, by the devices' own numbers.", missing);
+    let wrong = |link: &LinkStatus| {
+        link.devices.iter().filter(|device| device.clock == Some(DeviceClock::Wrong)).count() as u64
+    };
+    counts("portero_device_clocks_wrong", "Devices whose clock lost its time, or is far ahead.", wrong);
+    let name = "portero_device_clock_ahead_seconds";
+    let help = "How far the worst of the devices' clocks is ahead; below zero it is behind, or its events come late.";
+    out.family(name, "gauge", help);
+    for link in links {
+        let apart = link.devices.iter().filter_map(|device| match device.clock {
+            Some(DeviceClock::Apart(ms)) => Some(ms),
+            Some(DeviceClock::Wrong) | None => None,
+        });
+        if let Some(ms) = apart.max_by_key(|ms| ms.unsigned_abs()) {
+            let sign = if ms < 0 { "-" } else { "" };
+            out.sample(name, &[("terminal", &link.name)], format_args!("{sign}{}", Fraction(ms.unsigned_abs(), 3)));
         }
     }
 }
@@ -131,6 +208,18 @@ fn sinks(out: &mut Out, ledger: &[SinkStats], relays: &[RelayStatus], now: UtcMi
         let attempts = of(&sink.name).map_or(0, |relay| relay.attempt);
         out.sample("portero_sink_failures", &[("sink", &sink.name)], attempts);
     }
+    let name = "portero_sink_conflicts_total";
+    out.family(name, "counter", "Events of which the sink held another content, since the process started.");
+    for relay in relays.iter().filter(|relay| ledger.iter().any(|sink| sink.name == relay.name)) {
+        out.sample(name, &[("sink", &relay.name)], relay.conflicts);
+    }
+    let name = "portero_sink_credential_end_timestamp_seconds";
+    out.family(name, "gauge", "When that by which the sink knows us ends, as far as somebody has said so.");
+    for relay in relays {
+        if let Some(expiry) = &relay.expiry {
+            out.sample(name, &[("sink", &relay.name)], expiry.at.0 / 1_000_000);
+        }
+    }
     out.family("portero_sink_state", "gauge", "1 for the state in which the sink is.");
     for sink in ledger {
         let is = of(&sink.name).map_or("stopped", |relay| relay.state);
@@ -143,6 +232,16 @@ fn sinks(out: &mut Out, ledger: &[SinkStats], relays: &[RelayStatus], now: UtcMi
 /// Whole seconds; a clock that was set back makes none less than zero.
 fn age(now: UtcMicros, then: UtcMicros) -> i64 {
     ((now.0 - then.0) / 1_000_000).max(0)
+}
+
+/// A whole number of parts, so many digits of them behind the point.
+struct Fraction(u64, usize);
+
+impl Display for Fraction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = 10u64.pow(u32::try_from(self.1).unwrap_or(0));
+        write!(f, "{}.{:0width$}", self.0 / parts, self.0 % parts, width = self.1)
+    }
 }
 
 struct Out(String);
@@ -184,6 +283,11 @@ impl Out {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fractions_keep_their_zeros() {
+        assert_eq!((Fraction(1_002, 3).to_string(), Fraction(5, 6).to_string()), ("1.002".into(), "0.000005".into()));
+    }
 
     #[test]
     fn label_values_are_escaped() {
