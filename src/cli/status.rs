@@ -105,7 +105,9 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
         |link| {
             let cell = |key: &str| table::value(&link[key]);
             let devices = link["devices"].as_array().map_or(0, Vec::len).to_string();
-            let reason = link["reason"].as_str().unwrap_or("").to_owned();
+            let clock = clock(link);
+            let notes: Vec<&str> = link["reason"].as_str().into_iter().chain(clock.as_deref()).collect();
+            let reason = notes.join("; ");
             let heard = time(link, "last_heard");
             let (name, protocol, state) = (cell("name"), cell("protocol"), cell("state"));
             vec![name, protocol, state, heard, cell("events"), cell("duplicates"), cell("faults"), devices, reason]
@@ -131,6 +133,19 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
             vec![cell("name"), cell("state"), cell("delivered"), cell("pending"), cell("quarantined"), last, error]
         },
     )
+}
+
+/// The first of a link's devices whose clock is wrong or ahead, and how many there are.
+fn clock(link: &Value) -> Option<String> {
+    let off = |device: &&Value| matches!(device["clock"].as_str(), Some("wrong" | "ahead"));
+    let devices: Vec<&Value> = link["devices"].as_array()?.iter().filter(off).collect();
+    let first = devices.first()?;
+    let how = match first["drift_ms"].as_i64() {
+        Some(ms) => format!("{} s ahead", ms / 1000),
+        None => "wrong".to_owned(),
+    };
+    let more = if devices.len() > 1 { format!(" (and {} more)", devices.len() - 1) } else { String::new() };
+    Some(format!("the clock of {} is {how}{more}; set it", table::value(&first["key"])))
 }
 
 fn section(

@@ -83,6 +83,8 @@ fn a_device_whose_clock_is_ahead_is_named_with_how_far() {
     eventually("that is no time", DEADLINE, || {
         clock("dev-a").is_some_and(|(word, ms)| word == "wrong" && ms.is_none())
     });
+    let table = String::from_utf8(site.gateway.cli(&["status"]).stdout).unwrap();
+    assert!(table.contains("the clock of dev-a is wrong (and 1 more)"), "{table}");
     let families = parse(&get(site.page, "/metrics").body);
     let of = |name: &str| sample(&families, name, "terminal", "yard").unwrap();
     assert!((of("portero_device_clocks_wrong") - 1.0).abs() < 0.5);

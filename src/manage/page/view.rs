@@ -382,6 +382,7 @@ mod tests {
 
     use super::*;
     use crate::event::BootTime;
+    use crate::journal::Stats;
 
     fn render(status: &Value, language: Language) -> String {
         let now = Now { wall: UtcMicros(1_795_478_400_000_000), boot: BootTime(0), synchronised: true };
@@ -402,6 +403,28 @@ mod tests {
         let status = json!({ "site_id": "<b>\"'&", "links": [{ "name": "a\" onclick=\"x", "state": "up" }] });
         let page = render(&status, Language::English);
         assert!(!page.contains("<b>\"") && !page.contains("\" onclick"), "{page}");
+    }
+
+    #[test]
+    fn what_is_written_is_set_against_a_cards_life_with_what_that_is_taken_from() {
+        let mut history = History::default();
+        let stats = Stats { appended: 0, pruned: 0, faults: 0, blind: 0, conflicts: 0, bytes: 0, sinks: Vec::new() };
+        let shown = |history: &History, written, minutes: u64| {
+            let wall = UtcMicros(1_795_478_400_000_000);
+            let now = Now { wall, boot: BootTime(minutes * 60_000_000), synchronised: true };
+            let past = Past { history, max_bytes: 1 << 30, written, card_bytes: Some(32 << 30) };
+            let recent = Recent { events: &[], sinks: &[], people: false };
+            View::new().unwrap().render(&json!({ "journal": {} }), &past, &recent, Language::English, now).unwrap()
+        };
+        history.take(BootTime(0), &[], &stats, Some(0));
+        let early = shown(&history, Some(5), 0);
+        assert!(early.contains("data-field=\"written\">5 B<") && early.contains("data-field=\"wear\">not known yet<"));
+        // A quarter of a GiB in six hours is a GiB a day.
+        history.take(BootTime(360 * 60_000_000), &[], &stats, Some(1 << 28));
+        let later = shown(&history, Some(1 << 28), 360);
+        assert!(later.contains("data-field=\"wear\">1.3 % of its rated life a year (1.0 GiB a day)<"), "{later}");
+        assert!(later.contains("(32.0 GiB), rated for being written full 900 times"), "{later}");
+        assert!(!shown(&history, None, 360).contains("data-field=\"wear\""), "nobody counts");
     }
 
     #[test]
