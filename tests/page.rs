@@ -350,6 +350,8 @@ fn a_browser_sees_events_arrive_and_a_stopped_sink_turn_red_and_recover() {
     site.play(40, 6);
     eventually("the sink turns red", DEADLINE, || class() == "card bad");
     assert_eq!(field("#sink-vendor [data-field=pending]"), "40");
+    eventually("the newest wait", DEADLINE, || browser.text("#recent li .fates") == "vendor: en espera");
+    assert_eq!(browser.run("return document.querySelectorAll('#recent li').length;"), 20);
     let why = browser.text("#sink-vendor .why");
     assert!(why.contains("127.0.0.1") || why.contains("connect"), "no reason: {why}");
     assert!(why.contains("Nada se pierde"), "no advice: {why}");
@@ -370,6 +372,7 @@ fn a_browser_sees_events_arrive_and_a_stopped_sink_turn_red_and_recover() {
     eventually("the sink has recovered", 4 * DEADLINE, || {
         field("#sink-vendor [data-field=pending]") == "0" && class() == "card good"
     });
+    eventually("and are there", DEADLINE, || browser.text("#recent li .fates") == "vendor: delivered");
     assert_eq!(browser.run("return document.querySelector('#sink-vendor').mark;"), 2, "the card was replaced");
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_eq!(vendor.stored_count(), 1274);

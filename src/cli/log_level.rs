@@ -9,10 +9,7 @@ use crate::manage::control::client;
 use crate::manage::control::log::LONGEST;
 use crate::telemetry;
 
-/// Show what the running gateway logs, or have it log more or less for a while.
-///
-/// The configuration is not touched: after the time given with --for the gateway goes back to [log] level by itself, and so
-/// does one that is restarted.
+/// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -91,6 +91,9 @@ enum Command {
     /// Look at everything that the gateway needs, and say what to mend
     Doctor(doctor::Args),
     /// Show what the running gateway logs, or have it log more or less for a while
+    ///
+    /// The configuration is not touched: after the time given with --for the gateway goes back to [log] level by itself, and
+    /// so does one that is restarted. A release build holds no lines of trace.
     LogLevel(log_level::Args),
     /// List events of the journal, or follow them as they come
     Events(events::Args),

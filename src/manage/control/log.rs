@@ -38,7 +38,7 @@ struct End {
     wall: UtcMicros,
 }
 
-/// The filter that is laid over the configured one, if any.
+/// The filter that is laid over the configured one, if any. It and its end change together, under the lock of `end`.
 pub(super) struct Dial {
     clock: Clock,
     end: watch::Sender<Option<End>>,
@@ -63,7 +63,8 @@ impl Dial {
             tokio::select! {
                 // The sender is ours.
                 _ = ends.changed() => {}
-                () = over => self.take_away("its time is over"),
+                // Another one may have come this very moment.
+                () = over => self.take_away("its time is over", |end| end.at <= Instant::now()),
             }
         }
     }
@@ -71,27 +72,37 @@ impl Dial {
     fn lay_over(&self, filter: &str, seconds: u64) {
         // Before it is in force: it may be one that says less.
         tracing::info!(reason = filter, seconds, "another log filter is in force for a while");
-        telemetry::lay_over(Some(filter));
         let micros = i64::try_from(seconds * 1_000_000).unwrap_or(i64::MAX);
         let wall = UtcMicros(self.clock.now().wall.0.saturating_add(micros));
-        self.end.send_replace(Some(End { at: Instant::now() + Duration::from_secs(seconds), wall }));
+        self.end.send_modify(|end| {
+            telemetry::lay_over(Some(filter));
+            *end = Some(End { at: Instant::now() + Duration::from_secs(seconds), wall });
+        });
     }
 
-    fn take_away(&self, reason: &str) {
-        telemetry::lay_over(None);
-        if self.end.send_replace(None).is_some() {
+    fn take_away(&self, reason: &str, whether: impl FnOnce(&End) -> bool) {
+        let taken = self.end.send_if_modified(|end| {
+            let over = end.as_ref().is_some_and(whether);
+            if over {
+                telemetry::lay_over(None);
+                *end = None;
+            }
+            over
+        });
+        if taken {
             tracing::info!(reason, "the configured log filter is in force again");
         }
     }
 
     fn told(&self) -> Value {
+        let end = self.end.borrow();
         let filters = telemetry::filters();
         let shown = filters.laid_over.as_deref().unwrap_or(&filters.base);
         let mut object = json!({ "filter": shown, "configured": filters.base });
         if filters.from_environment {
             object["configured_by"] = telemetry::VARIABLE.into();
         }
-        if let Some(end) = *self.end.borrow() {
+        if let Some(end) = *end {
             object["until"] = rfc3339(end.wall).as_str().into();
         }
         if let Some(most) = telemetry::most(shown) {
@@ -120,7 +131,7 @@ async fn tell(State(dial): State<Arc<Dial>>) -> Response {
 /// `{"filter": TEXT, "for_seconds": N}`; a filter of `null` takes away what is laid over.
 async fn set(State(dial): State<Arc<Dial>>, Json(request): Json<Value>) -> Response {
     match &request["filter"] {
-        Value::Null => dial.take_away("somebody said so"),
+        Value::Null => dial.take_away("somebody said so", |_| true),
         Value::String(filter) if filter.len() <= MAX_FILTER && telemetry::is_filter(filter) => {
             let seconds = match &request["for_seconds"] {
                 Value::Null => Some(USUAL),
