@@ -42,7 +42,7 @@ fmt: ## format the source
 doc: ## the API documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-cross: ## build for 64-bit ARM and try it under qemu
+cross: ## build for 64-bit and 32-bit ARM and try both under qemu
 	@.ci/cross
 
 deb: ## build the Debian package for this machine, into target/debian

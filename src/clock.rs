@@ -197,6 +197,14 @@ pub fn zones_like(name: &str) -> Vec<String> {
         .collect()
 }
 
+/// What is said in place of a hint where this machine has no zones at all; only a build without our own (feature `tzdb`) can
+/// come to that.
+pub fn no_zones() -> Option<&'static str> {
+    jiff::tz::db()
+        .is_definitively_empty()
+        .then_some("a zone of the IANA database, which this machine lacks: install the package tzdata")
+}
+
 /// Every name of the IANA database, for an error that helps where [`zones_like`] finds nothing.
 pub fn zone_names() -> Vec<String> {
     jiff::tz::db().available().map(|z| z.to_string()).collect()

@@ -5,20 +5,26 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use secrecy::SecretString;
 
 use super::{Exit, Failure};
-use crate::manage::remote::sign::Password;
-use crate::secret::SecretSource;
+use crate::event::json::rfc3339;
+use crate::manage::config::{Addressee, Header};
 
 pub mod diff;
 pub mod history;
+#[cfg(feature = "sign")]
 pub mod keygen;
+#[cfg(any(test, not(feature = "sign")))]
+mod left_out;
 pub mod reload;
 pub mod rollback;
 pub mod show;
+#[cfg(feature = "sign")]
 pub mod sign;
 pub mod verify;
+
+#[cfg(not(feature = "sign"))]
+use {left_out as keygen, left_out as sign};
 
 /// Show, reload, sign, push or take back the configuration
 #[derive(Debug, clap::Args)]
@@ -86,17 +92,20 @@ fn beside(bundle: &Path) -> PathBuf {
     name.into()
 }
 
-/// A password from a file of mode 0600, or from a person.
-fn password(file: Option<&Path>) -> anyhow::Result<Password> {
-    use std::io::IsTerminal as _;
-    match file {
-        Some(file) => Ok(Password::Given(secret(file)?)),
-        None if std::io::stdin().is_terminal() => Ok(Password::Ask),
-        None => Ok(Password::None),
+fn addressed(header: &Header) -> String {
+    match &header.to {
+        Addressee::Gateway(id) => format!("gateway:{id}"),
+        Addressee::Group(group) => format!("group:{group}"),
     }
 }
 
-fn secret(file: &Path) -> anyhow::Result<SecretString> {
-    let read = SecretSource::File(file.to_owned()).read();
-    read.map_err(|error| Failure::new(Exit::Io, error.to_string()).into())
+/// What a bundle says of itself.
+fn words(header: &Header) -> String {
+    format!(
+        "revision {} for {}, good from {} until {}",
+        header.revision,
+        addressed(header).replace(':', " "),
+        rfc3339(header.not_before).as_str(),
+        rfc3339(header.expires).as_str(),
+    )
 }

@@ -24,6 +24,7 @@ pub mod life;
 
 pub mod message;
 
+#[cfg(any(test, feature = "sign"))]
 pub mod sign;
 
 pub mod signature;

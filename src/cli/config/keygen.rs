@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
 
+use super::sign::password;
 use crate::cli::{Exit, Failure, Output};
 use crate::manage::remote::sign::{self, Password};
 use crate::manage::remote::signature::Key;
@@ -40,7 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Err(Failure::new(Exit::Usage, words).into());
         }
     }
-    let password = if args.unprotected { Password::None } else { super::password(args.password_file.as_deref())? };
+    let password = if args.unprotected { Password::None } else { password(args.password_file.as_deref())? };
     if !args.unprotected && matches!(password, Password::None) {
         let words = "there is no terminal to ask for a password; give --password-file, or --unprotected";
         return Err(Failure::new(Exit::Usage, words).into());

@@ -2,14 +2,16 @@
 //!
 //! Must not: sign what every gateway would refuse.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{beside, read, secret};
+use secrecy::SecretString;
+
+use super::{addressed, beside, read, words};
 use crate::cli::{Exit, Failure, Output};
-use crate::event::json::rfc3339;
-use crate::manage::config::{Addressee, Header, Layer, header};
+use crate::manage::config::{Layer, header};
 use crate::manage::remote::bundle::{MAX_BYTES, PURPOSE};
-use crate::manage::remote::sign;
+use crate::manage::remote::sign::{self, Password};
+use crate::secret::SecretSource;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -41,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         return Err(Failure::new(Exit::Data, words).into());
     }
     let key = secret(&args.key)?;
-    let password = super::password(args.password_file.as_deref())?;
+    let password = password(args.password_file.as_deref())?;
     let comment = format!("portero-config revision:{} {}", header.revision, addressed(&header));
     let signature = sign::sign(&payload, &key, &password, &comment);
     let signature = signature.map_err(|error| Failure::new(Exit::Data, error.to_string()))?;
@@ -53,20 +55,17 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn addressed(header: &Header) -> String {
-    match &header.to {
-        Addressee::Gateway(id) => format!("gateway:{id}"),
-        Addressee::Group(group) => format!("group:{group}"),
+/// A password from a file of mode 0600, or from a person.
+pub(super) fn password(file: Option<&Path>) -> anyhow::Result<Password> {
+    use std::io::IsTerminal as _;
+    match file {
+        Some(file) => Ok(Password::Given(secret(file)?)),
+        None if std::io::stdin().is_terminal() => Ok(Password::Ask),
+        None => Ok(Password::None),
     }
 }
 
-/// What a bundle says of itself.
-pub(super) fn words(header: &Header) -> String {
-    format!(
-        "revision {} for {}, good from {} until {}",
-        header.revision,
-        addressed(header).replace(':', " "),
-        rfc3339(header.not_before).as_str(),
-        rfc3339(header.expires).as_str(),
-    )
+fn secret(file: &Path) -> anyhow::Result<SecretString> {
+    let read = SecretSource::File(file.to_owned()).read();
+    read.map_err(|error| Failure::new(Exit::Io, error.to_string()).into())
 }

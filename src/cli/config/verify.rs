@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{beside, read, sign};
+use super::{beside, read, words};
 use crate::cli::{ConfigFile, Exit, Failure, Output};
 use crate::clock::Clock;
 use crate::event::json::rfc3339;
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         })?;
     } else {
         match &judged {
-            Ok(header) => out.line(format_args!("good: {}", sign::words(header)))?,
+            Ok(header) => out.line(format_args!("good: {}", words(header)))?,
             Err(reason) => out.line(format_args!("refused: {reason}"))?,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Args;
 use crate::cli::{Exit, Failure};
-use crate::clock::{SyncSource, Zone, zones_like};
+use crate::clock::{SyncSource, Zone, no_zones, zones_like};
 use crate::decode::{self, Decoder};
 use crate::event::Source;
 use crate::manage::config::{self, Config};
@@ -61,7 +61,8 @@ impl Setup {
         let zone = Zone::named(&source.zone).map_err(|unknown| {
             let like = zones_like(&source.zone);
             let hint = if like.is_empty() { "America/Santiago".to_owned() } else { like.join(", ") };
-            Failure::new(Exit::Usage, format!("{unknown}; use for example {hint}"))
+            let remedy = no_zones().map_or_else(|| format!("use for example {hint}"), |what| format!("expected {what}"));
+            Failure::new(Exit::Usage, format!("{unknown}; {remedy}"))
         })?;
         let mut decoder = config.build();
         if args.frames {

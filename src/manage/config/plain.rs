@@ -115,7 +115,8 @@ pub(super) fn zone(reader: &Reader<'_>) -> Option<String> {
         return Some(text.to_owned());
     }
     if let Some(node) = reader.get("zone") {
-        let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), ZONE);
+        let expected = clock::no_zones().unwrap_or(ZONE);
+        let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), expected);
         let like = clock::zones_like(text);
         let names;
         let near = match like.first() {

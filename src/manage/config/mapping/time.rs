@@ -56,7 +56,8 @@ fn zone(reader: &Reader<'_>, scope: Scope<'_>) -> Option<String> {
         name if Zone::named(name).is_ok() => Some(name.to_owned()),
         name => {
             let node = reader.get("zone")?;
-            let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), ZONE);
+            let expected = clock::no_zones().unwrap_or(ZONE);
+            let mut problem = reader.report.problem(&node.place, &reader.key("zone"), &node.shown(), expected);
             let names = clock::zone_names();
             let like = clock::zones_like(name);
             let near = nearest(name, ["site", "utc"])
