@@ -43,13 +43,14 @@ const FLOORS: &[Floor] = &[
     floor(0, "event", &[]),
     floor(0, "clock", &["event"]),
     floor(0, "backoff", &[]),
+    floor(0, "progress", &[]),
     floor(0, "secret", &[]),
     floor(0, "tls", &[]),
     floor(0, "telemetry", &[]),
     floor(1, "decode", &["event"]),
     floor(1, "journal", &["event", "clock"]),
-    floor(2, "terminal", &["event", "clock", "backoff", "secret", "tls", "decode", "journal"]),
-    floor(2, "deliver", &["event", "clock", "backoff", "secret", "tls", "journal"]),
+    floor(2, "terminal", &["event", "clock", "backoff", "progress", "secret", "tls", "decode", "journal"]),
+    floor(2, "deliver", &["event", "clock", "backoff", "progress", "secret", "tls", "journal"]),
     floor(2, "simulate", &["event", "clock", "decode"]),
     floor(3, "manage", NOT_PLAYED),
     floor(4, "gateway", BELOW_GATEWAY),
@@ -58,16 +59,40 @@ const FLOORS: &[Floor] = &[
 ];
 
 /// What runs on a site never imports the simulators.
-const NOT_PLAYED: &[&str] =
-    &["event", "clock", "backoff", "secret", "tls", "telemetry", "decode", "journal", "terminal", "deliver"];
+const NOT_PLAYED: &[&str] = &[
+    "event",
+    "clock",
+    "backoff",
+    "progress",
+    "secret",
+    "tls",
+    "telemetry",
+    "decode",
+    "journal",
+    "terminal",
+    "deliver",
+];
 
-const BELOW_GATEWAY: &[&str] =
-    &["event", "clock", "backoff", "secret", "tls", "telemetry", "decode", "journal", "terminal", "deliver", "manage"];
+const BELOW_GATEWAY: &[&str] = &[
+    "event",
+    "clock",
+    "backoff",
+    "progress",
+    "secret",
+    "tls",
+    "telemetry",
+    "decode",
+    "journal",
+    "terminal",
+    "deliver",
+    "manage",
+];
 
 const BELOW_CLI: &[&str] = &[
     "event",
     "clock",
     "backoff",
+    "progress",
     "secret",
     "tls",
     "telemetry",
@@ -83,6 +108,7 @@ const BELOW_CLI: &[&str] = &[
 const ALL_BUT_DECODE: &[&str] = &[
     "clock",
     "backoff",
+    "progress",
     "secret",
     "tls",
     "telemetry",
