@@ -146,8 +146,16 @@ const FENCES: &[Fence] = &[
     fence("Timestamp::now", &["clock"], "clock.rs is the one place that asks what time it is"),
     fence("std::time::SystemTime", &["clock"], "clock.rs is the one place that asks what time it is"),
     fence("std::time::Instant", &["clock"], "clock.rs, or tokio's Instant, which tests can stop"),
-    fence("std::thread::spawn", &["journal"], "only the journal has a thread of its own"),
-    fence("std::thread::Builder", &["journal"], "only the journal has a thread of its own"),
+    fence(
+        "std::thread::spawn",
+        &["journal"],
+        "only the journal and the watch over the parts have threads of their own",
+    ),
+    fence(
+        "std::thread::Builder",
+        &["journal", "gateway"],
+        "only the journal and the watch over the parts have threads of their own",
+    ),
     fence("tokio::spawn", &["gateway", "deliver"], "the gateway starts what lives long; a sink may own its connection"),
     fence("tokio", ALL_BUT_DECODE, NO_IO),
     fence("tokio_util", ALL_BUT_DECODE, NO_IO),
