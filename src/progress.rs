@@ -79,7 +79,7 @@ impl Mark {
             tasks.retain(|task| task.strong_count() > 0);
         }
         tasks.push(Arc::downgrade(&state));
-        Watched { task: Box::pin(task), state }
+        Watched { task: Box::pin(task), state, _mark: self.clone() }
     }
 }
 
@@ -87,6 +87,8 @@ impl Mark {
 pub struct Watched<F> {
     task: Pin<Box<F>>,
     state: Arc<Task>,
+    /// Whoever runs is on the roll.
+    _mark: Mark,
 }
 
 impl<F: Future> Future for Watched<F> {
@@ -145,6 +147,11 @@ impl Roll {
     /// An empty one; `step` is how long a part may keep its thread.
     pub fn new(step: Duration) -> Self {
         Self { parts: Arc::default(), step }
+    }
+
+    /// How long a part may keep its thread.
+    pub const fn step(&self) -> Duration {
+        self.step
     }
 
     /// A part of this name. It is on the roll until the last of its tasks is gone, also one that nobody waits for any more.
