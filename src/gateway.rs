@@ -150,9 +150,9 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
         async move { Some(credentials::watch(shared)) }
     }));
     keepers.spawn(house::tick(parts.gateway.parts.clone()));
-    let _watch = house::Watch::begin(&parts);
     tracing::info!(count = parts.gateway.running.get().terminals.len(), "gateway started");
     service::ready();
+    let _watch = house::Watch::begin(&parts);
     remote.ready(&parts);
 
     let reason = loop {

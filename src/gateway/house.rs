@@ -170,7 +170,8 @@ async fn prove_life(parts: &Parts) {
     let mut said = String::new();
     loop {
         tokio::select! {
-            _ = lines.tick() => tell(parts, &mut said),
+            // First of all: life, then words.
+            biased;
             _ = ticks.tick() => {
                 // A full disk is an answer, too: only a writer that says nothing is dead.
                 match timeout(every, parts.journal.ping()).await {
@@ -180,6 +181,7 @@ async fn prove_life(parts: &Parts) {
                     Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
                 }
             }
+            _ = lines.tick() => tell(parts, &mut said),
         }
     }
 }
