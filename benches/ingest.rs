@@ -68,7 +68,14 @@ async fn measure(name: &str, clients: u64, window: u64, events: u64, behind: boo
     };
     let journal = Journal::open(&journal_config, clock.clone()).unwrap();
     let (shutdown, board) = (CancellationToken::new(), Board::default());
-    let context = Context { identity: Arc::new(identity), journal, clock, shutdown, board };
+    let context = Context {
+        identity: Arc::new(identity),
+        journal,
+        clock,
+        shutdown,
+        board,
+        mark: portero::progress::Mark::default(),
+    };
     let link = tokio::spawn(run(context.clone(), port, behind));
     until(|| context.board.read().iter().any(|s| s.name == "site" && s.state == LinkState::Up)).await;
     let before = (Instant::now(), cpu(), written());

@@ -50,6 +50,7 @@ use crate::manage::remote::bundle::Signed;
 use crate::manage::running::Running;
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
+use crate::progress::{LONGEST_STEP, Mark, Roll};
 use crate::terminal;
 use apply::{Order, Orders};
 use plan::{Prints, Side};
@@ -127,6 +128,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
         running: Running::new(config),
         file,
         remote: Board::default(),
+        parts: Roll::new(service::watchdog().map_or(LONGEST_STEP, |within| within.min(LONGEST_STEP))),
     };
     let (inflow, outflow) = (CancellationToken::new(), CancellationToken::new());
     let journal_id = journal.id().await?;
@@ -138,16 +140,19 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
     let mut team = first_team(&parts, &prints, remote.on_probation()).await?;
     open_control(&parts, orders.clone(), &mut keepers).await;
     remote::bundles(&parts, &orders, &mut keepers);
-    keepers.spawn(house::watch_clock(Arc::clone(&parts)));
-    keepers.spawn(house::prune(Arc::clone(&parts)));
+    let roll = parts.gateway.parts.clone();
+    keepers.spawn(roll.part("clock").watch(house::watch_clock(Arc::clone(&parts))));
+    keepers.spawn(roll.part("retention").watch(house::prune(Arc::clone(&parts))));
+    let changes = roll.part("configuration");
     let shared = Arc::clone(&parts);
-    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
+    keepers.spawn(supervise::keep(parts.inflow.clone(), roll.part("expiry of credentials"), move || {
         let shared = Arc::clone(&shared);
         async move { Some(credentials::watch(shared)) }
     }));
-    keepers.spawn(house::prove_life(Arc::clone(&parts)));
+    keepers.spawn(house::tick(parts.gateway.parts.clone()));
     tracing::info!(count = parts.gateway.running.get().terminals.len(), "gateway started");
     service::ready();
+    let _watch = house::Watch::begin(&parts);
     remote.ready(&parts);
 
     let reason = loop {
@@ -158,7 +163,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
             due = remote.due() => Next::Due(due),
             () = parts.journal.ended() => break Err(Error::JournalLost),
         };
-        let mut change = std::pin::pin!(next.make(&parts, &mut team, &prints, &mut remote, &reread));
+        let mut change = std::pin::pin!(changes.watch(next.make(&parts, &mut team, &prints, &mut remote, &reread)));
         let (made, asked) = tokio::select! {
             made = &mut change => (made, None),
             // What is being ended and started ends at once, and with it the change.
@@ -275,7 +280,8 @@ async fn open_control(parts: &Arc<Parts>, orders: Orders, keepers: &mut JoinSet<
     match control::bind(&config.manage.socket).await {
         Ok(listener) => {
             let (gateway, journal) = (parts.gateway.clone(), parts.journal.clone());
-            keepers.spawn(control::serve(listener, gateway, journal, orders, parts.inflow.clone()));
+            let serve = control::serve(listener, gateway, journal, orders, parts.inflow.clone());
+            keepers.spawn(parts.gateway.parts.part("control socket").watch(serve));
         }
         // A gateway that can't be asked still does its work.
         Err(error) => tracing::warn!(%error, "no control socket"),
@@ -300,17 +306,18 @@ async fn stop(parts: &Parts, mut team: Team, mut keepers: JoinSet<()>, within: D
 }
 
 impl Parts {
-    fn terminal_context(&self, shutdown: CancellationToken) -> terminal::Context {
+    fn terminal_context(&self, mark: Mark, shutdown: CancellationToken) -> terminal::Context {
         terminal::Context {
             identity: Arc::clone(&self.gateway.identity),
             journal: self.journal.clone(),
             clock: self.clock.clone(),
             shutdown,
             board: self.gateway.links.clone(),
+            mark,
         }
     }
 
-    fn relay_context(&self, shutdown: CancellationToken) -> relay::Context {
+    fn relay_context(&self, mark: Mark, shutdown: CancellationToken) -> relay::Context {
         let seconds = self.gateway.running.get().manage.shutdown_seconds;
         relay::Context {
             journal: self.journal.clone(),
@@ -321,6 +328,7 @@ impl Parts {
             board: self.gateway.relays.clone(),
             pace: relay::Pace::default(),
             directory: self.gateway.directory.clone(),
+            mark,
         }
     }
 }

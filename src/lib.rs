@@ -13,11 +13,11 @@
 //!
 //! | Floor | Module | May import |
 //! |---|---|---|
-//! | 0 | [`event`], [`clock`], [`backoff`], [`secret`], [`tls`], [`telemetry`] | nothing of ours (clock may use event) |
+//! | 0 | [`event`], [`clock`], [`backoff`], [`progress`], [`secret`], [`tls`], [`telemetry`] | nothing of ours (clock may use event) |
 //! | 1 | [`decode`] | event |
 //! | 1 | [`journal`] | event, clock |
-//! | 2 | [`terminal`] | event, clock, backoff, secret, tls, decode, journal |
-//! | 2 | [`deliver`] | event, clock, backoff, secret, tls, journal |
+//! | 2 | [`terminal`] | event, clock, backoff, progress, secret, tls, decode, journal |
+//! | 2 | [`deliver`] | event, clock, backoff, progress, secret, tls, journal |
 //! | 2 | [`simulate`] | event, clock, decode |
 //! | 3 | [`manage`] | floors 0–2: their `Config` and status types |
 //! | 4 | [`gateway`] | all below |
@@ -46,6 +46,8 @@ pub mod event;
 pub mod clock;
 
 pub mod backoff;
+
+pub mod progress;
 
 pub mod secret;
 

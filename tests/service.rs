@@ -152,6 +152,30 @@ fn one_that_hangs_is_ended_by_the_watchdog_and_started_again() {
 }
 
 #[test]
+fn one_of_whose_parts_one_hangs_is_ended_by_the_watchdog_and_started_again() {
+    let Some(mut guest) = site("WatchdogSec=3") else { return };
+    guest.boot();
+    let pid = guest.until("ActiveState", |state| state == "active")["MainPID"].clone();
+    // In the place of the reader something that can be opened and is no line: the link tries again and again.
+    guest.sh("touch /dev/ttyUSB7 && chmod 666 /dev/ttyUSB7");
+    guest.sh(&format!(
+        "systemd-run --quiet --unit=hang strace -f -p {pid} -P /dev/ttyUSB7 -e trace=openat \
+         -e inject=openat:delay_enter=3600000000"
+    ));
+    let said = || guest.sh("journalctl --unit=portero --no-pager");
+    eventually("the watchdog strikes", DEADLINE, || said().contains("Watchdog timeout"));
+    // Whoever holds a thread by a string must let it die.
+    guest.sh("systemctl kill --signal=KILL hang");
+    guest.until("NRestarts", |count| count == "1");
+    guest.until("ActiveState", |state| state == "active");
+    let log = said();
+    let named = |line: &str| line.contains("a part of the gateway is stuck") && line.contains("terminal 'gate'");
+    assert!(log.lines().any(named), "{log}");
+    let status = guest.sh("portero status --json");
+    assert!(!status.contains("\"stuck\""), "{status}");
+}
+
+#[test]
 fn systemctl_reload_waits_for_the_answer_and_a_bad_file_stops_nothing() {
     let Some(mut guest) = site("") else { return };
     guest.boot();

@@ -43,13 +43,14 @@ const FLOORS: &[Floor] = &[
     floor(0, "event", &[]),
     floor(0, "clock", &["event"]),
     floor(0, "backoff", &[]),
+    floor(0, "progress", &[]),
     floor(0, "secret", &[]),
     floor(0, "tls", &[]),
     floor(0, "telemetry", &[]),
     floor(1, "decode", &["event"]),
     floor(1, "journal", &["event", "clock"]),
-    floor(2, "terminal", &["event", "clock", "backoff", "secret", "tls", "decode", "journal"]),
-    floor(2, "deliver", &["event", "clock", "backoff", "secret", "tls", "journal"]),
+    floor(2, "terminal", &["event", "clock", "backoff", "progress", "secret", "tls", "decode", "journal"]),
+    floor(2, "deliver", &["event", "clock", "backoff", "progress", "secret", "tls", "journal"]),
     floor(2, "simulate", &["event", "clock", "decode"]),
     floor(3, "manage", NOT_PLAYED),
     floor(4, "gateway", BELOW_GATEWAY),
@@ -58,16 +59,40 @@ const FLOORS: &[Floor] = &[
 ];
 
 /// What runs on a site never imports the simulators.
-const NOT_PLAYED: &[&str] =
-    &["event", "clock", "backoff", "secret", "tls", "telemetry", "decode", "journal", "terminal", "deliver"];
+const NOT_PLAYED: &[&str] = &[
+    "event",
+    "clock",
+    "backoff",
+    "progress",
+    "secret",
+    "tls",
+    "telemetry",
+    "decode",
+    "journal",
+    "terminal",
+    "deliver",
+];
 
-const BELOW_GATEWAY: &[&str] =
-    &["event", "clock", "backoff", "secret", "tls", "telemetry", "decode", "journal", "terminal", "deliver", "manage"];
+const BELOW_GATEWAY: &[&str] = &[
+    "event",
+    "clock",
+    "backoff",
+    "progress",
+    "secret",
+    "tls",
+    "telemetry",
+    "decode",
+    "journal",
+    "terminal",
+    "deliver",
+    "manage",
+];
 
 const BELOW_CLI: &[&str] = &[
     "event",
     "clock",
     "backoff",
+    "progress",
     "secret",
     "tls",
     "telemetry",
@@ -83,6 +108,7 @@ const BELOW_CLI: &[&str] = &[
 const ALL_BUT_DECODE: &[&str] = &[
     "clock",
     "backoff",
+    "progress",
     "secret",
     "tls",
     "telemetry",
@@ -120,8 +146,16 @@ const FENCES: &[Fence] = &[
     fence("Timestamp::now", &["clock"], "clock.rs is the one place that asks what time it is"),
     fence("std::time::SystemTime", &["clock"], "clock.rs is the one place that asks what time it is"),
     fence("std::time::Instant", &["clock"], "clock.rs, or tokio's Instant, which tests can stop"),
-    fence("std::thread::spawn", &["journal"], "only the journal has a thread of its own"),
-    fence("std::thread::Builder", &["journal"], "only the journal has a thread of its own"),
+    fence(
+        "std::thread::spawn",
+        &["journal"],
+        "only the journal and the watch over the parts have threads of their own",
+    ),
+    fence(
+        "std::thread::Builder",
+        &["journal", "gateway"],
+        "only the journal and the watch over the parts have threads of their own",
+    ),
     fence("tokio::spawn", &["gateway", "deliver"], "the gateway starts what lives long; a sink may own its connection"),
     fence("tokio", ALL_BUT_DECODE, NO_IO),
     fence("tokio_util", ALL_BUT_DECODE, NO_IO),

@@ -373,6 +373,10 @@ impl Sink for Api {
         (self.rows, (self.config.max_body_bytes / JSON_GROWTH).max(1))
     }
 
+    fn patience(&self) -> Duration {
+        self.config.timeout * super::ANSWERS
+    }
+
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
         self.mapped(records, corrections, false)
     }

@@ -84,6 +84,10 @@ impl<S: Sink> Sink for Filtered<S> {
         self.sink.limits()
     }
 
+    fn patience(&self) -> std::time::Duration {
+        self.sink.patience()
+    }
+
     fn map(&self, records: &[Record], corrections: bool) -> Mapped {
         self.unknown(records).unwrap_or_else(|| self.kept(self.sink.map(records, corrections)))
     }

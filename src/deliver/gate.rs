@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::progress::{LONGEST_STEP, Mark};
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How long the other side's word on its own limit is believed at most. What it asks for by `Retry-After` has a bound of its
@@ -39,6 +41,8 @@ pub struct Gate(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whose turns these are, and how long each may take.
+    asker: Option<(Mark, Duration)>,
     rate: Option<Rate>,
     held_until: Option<Instant>,
     /// Turns that were taken for the next requests.
@@ -49,6 +53,29 @@ impl Gate {
     /// With a cap on requests a minute; `None`: as many as are answered.
     pub fn new(per_minute: Option<u32>) -> Self {
         Self(Arc::new(Mutex::new(State { rate: per_minute.map(Rate::new), ..State::default() })))
+    }
+
+    /// Says at `mark` what every turn is for; each may take `patience`.
+    pub(super) fn follow(&self, mark: Mark, patience: Duration) {
+        self.with(|state| state.asker = Some((mark, patience)));
+    }
+
+    /// A request leaves.
+    pub(super) fn asks(&self) {
+        self.with(|state| {
+            if let Some((mark, patience)) = &state.asker {
+                mark.within("asking the sink", *patience);
+            }
+        });
+    }
+
+    async fn wait(&self, delay: Duration) {
+        self.with(|state| {
+            if let Some((mark, _)) = &state.asker {
+                mark.within("waiting for its turn", delay.saturating_add(LONGEST_STEP));
+            }
+        });
+        tokio::time::sleep(delay).await;
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -93,12 +120,12 @@ impl Gate {
             state.paid = state.paid.saturating_sub(1);
             paid
         });
-        if paid {
-            return;
+        if !paid {
+            while let Err((delay, _)) = self.take(Instant::now()) {
+                self.wait(delay).await;
+            }
         }
-        while let Err((delay, _)) = self.take(Instant::now()) {
-            tokio::time::sleep(delay).await;
-        }
+        self.asks();
     }
 
     /// Waits until two requests may leave one right after the other, and takes both turns: a question, and what must not
@@ -106,9 +133,10 @@ impl Gate {
     pub async fn pair(&self) {
         let mut waited = false;
         while let Err((delay, _)) = self.with(|state| state.take_pair(Instant::now(), waited)) {
-            tokio::time::sleep(delay).await;
+            self.wait(delay).await;
             waited = true;
         }
+        self.asks();
     }
 }
 

@@ -243,6 +243,10 @@ pub enum Mapped {
     NotApplicable,
 }
 
+/// So many answers, each within its own time limit, a sink may need for one request that has its turn: connections, a login,
+/// a second login, the request, and the answer that says it was one of the others that failed.
+pub const ANSWERS: u32 = 10;
+
 /// Where events go. Native async, generic relay, no `dyn`.
 pub trait Sink: Send {
     /// The configured name.
@@ -281,6 +285,11 @@ pub trait Sink: Send {
 
     /// Sends a batch and waits for the answer, within the sink's own time limits.
     fn send(&mut self, batch: &Batch<'_>) -> impl Future<Output = Outcome> + Send;
+
+    /// The longest that the sink may be silent between two turns at its gate, whatever the other side does: later it is stuck.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(600) * ANSWERS
+    }
 
     /// The revision of the mapping and answer rules, if the sink has any: with another one, what the one before refused goes
     /// out once more, and one that fits nothing stops the sink.

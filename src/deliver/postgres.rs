@@ -240,6 +240,10 @@ impl Sink for Postgres {
         (self.batch, MAX_BYTES)
     }
 
+    fn patience(&self) -> Duration {
+        self.timeout * super::ANSWERS
+    }
+
     fn map(&self, _records: &[Record], _corrections: bool) -> Mapped {
         // Idempotent by primary key: a resend may be composed anew.
         Mapped::ByEvent

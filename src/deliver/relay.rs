@@ -33,7 +33,7 @@ pub use flow::{Flow, Order};
 use self::aside::Aside;
 use self::doubt::Trust;
 use self::flow::Standing;
-use self::lanes::{CATCHING_UP, Turn};
+use self::lanes::Turn;
 use self::launch::Launch;
 use super::complaint::Complaint;
 use super::directory::Directory;
@@ -42,6 +42,7 @@ use super::{Batch, Outcome, Sink, StatusBoard, THEIRS};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::journal::{Flight, Journal, Record, Seq, Setback, Settlement, SinkId, SinkState, When};
+use crate::progress::Mark;
 
 /// Serves one sink until shutdown or until the journal closes. `state` comes from [`Journal::sink`].
 ///
@@ -54,9 +55,10 @@ pub async fn run<S: Sink>(sink: S, state: SinkState, context: Context) {
 pub async fn run_with<S: Sink>(mut sink: S, state: SinkState, context: Context, flow: Flow) {
     let name = sink.name().to_owned();
     let span = tracing::info_span!("relay", sink = %name);
-    let Context { journal, clock, shutdown, grace, board, pace, directory } = context;
+    let Context { journal, clock, shutdown, grace, board, pace, directory, mark } = context;
     let setback = state.setback;
     let flow = Standing::new(flow, &state, &mut sink);
+    flow.gate.follow(mark.clone(), sink.patience());
     let mut relay = Relay {
         head: journal.head(),
         nudges: journal.nudges(),
@@ -69,6 +71,7 @@ pub async fn run_with<S: Sink>(mut sink: S, state: SinkState, context: Context, 
         grace,
         board,
         directory,
+        progress: mark,
         cursor: Cursor::new(state.position),
         prefetched: None,
         filtered: Vec::new(),
@@ -150,6 +153,7 @@ struct Relay<S> {
     grace: Duration,
     board: StatusBoard,
     directory: Directory,
+    progress: Mark,
     cursor: Cursor,
     prefetched: Option<Prefetched>,
     /// Events of this round that the sink's filter leaves out, ascending, until they are settled.
@@ -215,9 +219,7 @@ impl<S: Sink> Relay<S> {
                     _ => until,
                 },
             };
-            if let Some(until) = until {
-                self.say_wait(until.saturating_duration_since(Instant::now()), Some(CATCHING_UP));
-            }
+            self.rest_until(until);
             let opens = async {
                 match until {
                     Some(until) => tokio::time::sleep_until(until).await,

@@ -12,15 +12,22 @@ use super::start::Running;
 use super::{Parts, supervise};
 use crate::event::json::rfc3339;
 use crate::manage::status::Gateway;
+use crate::progress::Mark;
 use crate::terminal::announce::{self, Said};
 use crate::terminal::{ConnectConfig, Identity};
 
 /// Said at a broker until `stop`.
-pub(super) fn part(parts: &Arc<Parts>, connect: ConnectConfig, topic: String, stop: CancellationToken) -> Running {
+pub(super) fn part(
+    parts: &Arc<Parts>,
+    connect: ConnectConfig,
+    topic: String,
+    mark: Mark,
+    stop: CancellationToken,
+) -> Running {
     let shared = Arc::clone(parts);
     let offline = who(&shared.gateway.identity, "offline").to_string();
     let config = announce::Config { connect, topic, offline };
-    let kept = supervise::keep(stop.clone(), move || {
+    let kept = supervise::keep(stop.clone(), mark, move || {
         let (shared, config, stop) = (Arc::clone(&shared), config.clone(), stop.clone());
         async move {
             let clock = shared.clock.clone();

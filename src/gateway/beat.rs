@@ -11,12 +11,19 @@ use tracing::Instrument as _;
 use super::start::Running;
 use super::{Parts, supervise};
 use crate::deliver::{heartbeat, postgres};
+use crate::progress::Mark;
 
 /// The signs of life at one database, in the name of a sink.
-pub(super) fn part(parts: &Arc<Parts>, name: String, postgres: postgres::Config, stop: CancellationToken) -> Running {
+pub(super) fn part(
+    parts: &Arc<Parts>,
+    name: String,
+    postgres: postgres::Config,
+    mark: Mark,
+    stop: CancellationToken,
+) -> Running {
     let shared = Arc::clone(parts);
     let span = tracing::info_span!("heartbeat", sink = name);
-    let kept = supervise::keep(stop.clone(), move || {
+    let kept = supervise::keep(stop.clone(), mark, move || {
         let (shared, name, stop) = (Arc::clone(&shared), name.clone(), stop.clone());
         // The sink of the same settings was made before us.
         let heart = heartbeat::Heart::new(&postgres, shared.clock.clone());

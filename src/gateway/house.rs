@@ -1,4 +1,4 @@
-//! Housekeeping: the clock's first right moment, retention, and the proof that the journal moves.
+//! Housekeeping: the clock's first right moment, retention, and the proof that the journal and every part move.
 //!
 //! Must not: prune by a clock that may be wrong, or feed the watchdog without proof.
 
@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::journal;
 use crate::manage::service;
+use crate::progress::Roll;
 
 /// How often an unsynchronised clock is asked.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
@@ -22,6 +24,12 @@ const PRUNE_BREATH: Duration = Duration::from_millis(50);
 
 /// The line for `systemctl status` is renewed when it has changed, and at most so often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// The watching thread says lines of text and asks the journal; bytes.
+const WATCH_STACK: usize = 512 * 1024;
+
+/// How often parts are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the writer is asked where the unit has no watchdog.
 const ASK_EVERY: Duration = Duration::from_secs(15);
@@ -84,13 +92,77 @@ pub(super) async fn prune(parts: Arc<Parts>) {
     }
 }
 
-/// Feeds systemd's watchdog, each time after the journal's writer has answered.
-pub(super) async fn prove_life(parts: Arc<Parts>) {
-    if !service::is_supervised() {
-        return;
+/// That the tasks have their turns: a part that keeps its thread may take the others' timers and sockets with it.
+pub(super) async fn tick(roll: Roll) {
+    let mark = roll.part("turns of the tasks");
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        mark.within("ticking", roll.step() + LOOK_EVERY);
+        ticks.tick().await;
     }
-    let watchdog = service::watchdog_interval();
-    let every = watchdog.unwrap_or(ASK_EVERY);
+}
+
+/// Looks at the parts and feeds the watchdog, on a thread of its own: nothing that hangs can keep it from saying what does.
+pub(super) struct Watch(CancellationToken);
+
+impl Watch {
+    pub(super) fn begin(parts: &Arc<Parts>) -> Self {
+        let stop = CancellationToken::new();
+        let (parts, stopped) = (Arc::clone(parts), stop.clone());
+        let watch = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let Ok(runtime) = runtime.inspect_err(|error| tracing::error!(%error, "nobody looks after the parts"))
+            else {
+                return;
+            };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = watch_parts(&parts) => {}
+                    () = prove_life(&parts) => {}
+                    () = stopped.cancelled() => {}
+                }
+            });
+        };
+        let begun = std::thread::Builder::new().name("watch".to_owned()).stack_size(WATCH_STACK).spawn(watch);
+        if let Err(error) = begun {
+            tracing::error!(%error, "nobody looks after the parts");
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Says once of each part that it does not move, and once that it does again.
+async fn watch_parts(parts: &Parts) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said: Vec<String> = Vec::new();
+    loop {
+        ticks.tick().await;
+        let stuck = parts.gateway.stuck();
+        for reason in stuck.iter().filter(|part| !said.contains(part)) {
+            tracing::error!(reason, "a part of the gateway is stuck");
+        }
+        for reason in said.iter().filter(|part| !stuck.contains(part)) {
+            tracing::warn!(reason, "a part of the gateway moves again");
+        }
+        said = stuck;
+    }
+}
+
+/// Feeds systemd's watchdog, each time after the journal's writer has answered, while every part moves or waits for a reason.
+async fn prove_life(parts: &Parts) {
+    if !service::is_supervised() {
+        return std::future::pending().await;
+    }
+    let watchdog = service::watchdog();
+    let every = watchdog.map_or(ASK_EVERY, |within| within / 2);
     let mut ticks = interval(every);
     let mut lines = interval(LINE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,17 +170,28 @@ pub(super) async fn prove_life(parts: Arc<Parts>) {
     let mut said = String::new();
     loop {
         tokio::select! {
-            _ = lines.tick() => tell(&parts, &mut said),
+            // First of all: life, then words.
+            biased;
             _ = ticks.tick() => {
                 // A full disk is an answer, too: only a writer that says nothing is dead.
                 match timeout(every, parts.journal.ping()).await {
                     Ok(Err(journal::Error::Closed)) => return,
-                    Ok(_) if watchdog.is_some() => service::alive(),
+                    Ok(_) if watchdog.is_some() => feed(parts),
                     Ok(_) => {}
                     Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
                 }
             }
+            _ = lines.tick() => tell(parts, &mut said),
         }
+    }
+}
+
+fn feed(parts: &Parts) {
+    let stuck = parts.gateway.stuck();
+    if stuck.is_empty() {
+        service::alive();
+    } else {
+        tracing::error!(reason = stuck.join(", "), "parts of the gateway are stuck; the watchdog is not fed");
     }
 }
 

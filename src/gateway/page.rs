@@ -11,11 +11,12 @@ use super::start::Running;
 use super::{Parts, supervise};
 use crate::manage::config::PageConfig;
 use crate::manage::page::{self, Page};
+use crate::progress::Mark;
 
 /// The page, served until `stop`.
-pub(super) fn part(parts: &Arc<Parts>, config: PageConfig, stop: CancellationToken) -> Running {
+pub(super) fn part(parts: &Arc<Parts>, config: PageConfig, mark: Mark, stop: CancellationToken) -> Running {
     let shared = Arc::clone(parts);
-    let kept = supervise::keep(stop.clone(), move || {
+    let kept = supervise::keep(stop.clone(), mark, move || {
         let (shared, config, stop) = (Arc::clone(&shared), config.clone(), stop.clone());
         async move {
             let opened = page::open(&config).await;

@@ -14,6 +14,7 @@ use crate::deliver::directory::{self, Fetcher, refresh};
 use crate::deliver::{
     self, Kind, Sink, api, api::Api, filter::Filtered, heartbeat, postgres, postgres::Postgres, relay,
 };
+use crate::progress::{LONGEST_ANSWER, Mark};
 use crate::terminal::{self, BrokerConfig, Endpoint, SerialConfig};
 
 /// A part that runs until its token is cancelled.
@@ -44,20 +45,22 @@ pub(super) fn check(parts: &Parts, plan: &Plan) -> Result<(), Error> {
 }
 
 /// A part, kept running until `stop`.
-pub(super) fn part(parts: &Arc<Parts>, part: Part, stop: CancellationToken) -> Running {
+pub(super) fn part(parts: &Arc<Parts>, part: Part, mark: Mark, stop: CancellationToken) -> Running {
     match part {
         Part::Relay(config, directory) => match config.kind.clone() {
-            Kind::Api(api) => relay(parts, *config, directory, stop, move |parts, name| self::api(parts, &api, name)),
-            Kind::Postgres(postgres) => {
-                relay(parts, *config, directory, stop, move |parts, name| self::postgres(parts, &postgres, name))
+            Kind::Api(api) => {
+                relay(parts, *config, directory, (mark, stop), move |parts, name| self::api(parts, &api, name))
             }
+            Kind::Postgres(postgres) => relay(parts, *config, directory, (mark, stop), move |parts, name| {
+                self::postgres(parts, &postgres, name)
+            }),
         },
-        Part::Line(config, serial) => line(parts, config, serial, stop),
-        Part::Broker(broker, terminals) => self::broker(parts, broker, terminals, stop),
-        Part::Page(config) => page::part(parts, config, stop),
-        Part::Heart(name, postgres) => beat::part(parts, name, postgres, stop),
-        Part::Directory(config, sinks) => self::directory(parts, *config, sinks, stop),
-        Part::Announcement(connect, topic) => announce::part(parts, connect, topic, stop),
+        Part::Line(config, serial) => line(parts, config, serial, mark, stop),
+        Part::Broker(broker, terminals) => self::broker(parts, broker, terminals, mark, stop),
+        Part::Page(config) => page::part(parts, config, mark, stop),
+        Part::Heart(name, postgres) => beat::part(parts, name, postgres, mark, stop),
+        Part::Directory(config, sinks) => self::directory(parts, *config, sinks, mark, stop),
+        Part::Announcement(connect, topic) => announce::part(parts, connect, topic, mark, stop),
     }
 }
 
@@ -75,7 +78,7 @@ fn relay<S, M>(
     parts: &Arc<Parts>,
     config: deliver::Config,
     directory: bool,
-    stop: CancellationToken,
+    (mark, stop): (Mark, CancellationToken),
     make: M,
 ) -> Running
 where
@@ -84,28 +87,35 @@ where
 {
     let shared = Arc::clone(parts);
     let span = tracing::info_span!("relay", sink = config.name);
-    let kept = supervise::keep(stop.clone(), move || {
-        let (shared, config, stop) = (Arc::clone(&shared), config.clone(), stop.clone());
+    let kept = supervise::keep(stop.clone(), mark.clone(), move || {
+        let (shared, config, stop, mark) = (Arc::clone(&shared), config.clone(), stop.clone(), mark.clone());
+        mark.within("starting", LONGEST_ANSWER);
         let sink = make(&shared, &config.name).inspect_err(|error| tracing::error!(%error, "sink failed"));
         async move {
             let state = shared.journal.sink(&config.name, config.start).await;
             let state = state.inspect_err(|error| tracing::error!(%error, "journal failed"));
             let sink = Filtered::new(sink.ok()?, config.filter.clone(), config.unknown_person, directory);
-            Some(relay::run_with(sink, state.ok()?, shared.relay_context(stop), config.flow))
+            Some(relay::run_with(sink, state.ok()?, shared.relay_context(mark.clone(), stop), config.flow))
         }
     });
     Box::pin(kept.instrument(span))
 }
 
 /// The worker directory, kept up to date.
-fn directory(parts: &Arc<Parts>, config: directory::Config, sinks: Vec<String>, stop: CancellationToken) -> Running {
+fn directory(
+    parts: &Arc<Parts>,
+    config: directory::Config,
+    sinks: Vec<String>,
+    mark: Mark,
+    stop: CancellationToken,
+) -> Running {
     let context = refresh::Context {
         journal: parts.journal.clone(),
         clock: parts.clock.clone(),
         directory: parts.gateway.directory.clone(),
         sinks,
     };
-    let kept = supervise::keep(stop.clone(), move || {
+    let kept = supervise::keep(stop.clone(), mark, move || {
         let source = Fetcher::new(&config, context.clock.clone());
         let source = source.inspect_err(|error| tracing::error!(%error, "worker directory failed"));
         let (config, context, stop) = (config.clone(), context.clone(), stop.clone());
@@ -114,11 +124,18 @@ fn directory(parts: &Arc<Parts>, config: directory::Config, sinks: Vec<String>, 
     Box::pin(kept.instrument(tracing::info_span!("directory")))
 }
 
-fn line(parts: &Arc<Parts>, config: terminal::Config, serial: SerialConfig, stop: CancellationToken) -> Running {
+fn line(
+    parts: &Arc<Parts>,
+    config: terminal::Config,
+    serial: SerialConfig,
+    mark: Mark,
+    stop: CancellationToken,
+) -> Running {
     let shared = Arc::clone(parts);
     let span = tracing::info_span!("terminal", terminal = config.name);
-    let kept = supervise::keep(stop.clone(), move || {
-        let part = terminal::serial::run(shared.terminal_context(stop.clone()), config.clone(), serial.clone());
+    let kept = supervise::keep(stop.clone(), mark.clone(), move || {
+        let part =
+            terminal::serial::run(shared.terminal_context(mark.clone(), stop.clone()), config.clone(), serial.clone());
         async move { Some(part) }
     });
     Box::pin(kept.instrument(span))
@@ -128,12 +145,14 @@ fn broker(
     parts: &Arc<Parts>,
     broker: BrokerConfig,
     terminals: Vec<terminal::Config>,
+    mark: Mark,
     stop: CancellationToken,
 ) -> Running {
     let shared = Arc::clone(parts);
     let span = tracing::info_span!("terminal", terminal = broker.name);
-    let kept = supervise::keep(stop.clone(), move || {
-        let (context, broker, terminals) = (shared.terminal_context(stop.clone()), broker.clone(), terminals.clone());
+    let kept = supervise::keep(stop.clone(), mark.clone(), move || {
+        let (context, broker, terminals) =
+            (shared.terminal_context(mark.clone(), stop.clone()), broker.clone(), terminals.clone());
         async move {
             Some(async move {
                 match broker.endpoint {

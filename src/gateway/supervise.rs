@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::progress::{LONGEST_STEP, Mark};
 
 /// First and longest delay before a part is started again.
 const PACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -17,7 +18,7 @@ const SOUND: Duration = Duration::from_secs(600);
 
 /// Keeps a part running until `stop`. The span of the caller says which part it is. `make` makes it anew for each start;
 /// `None`: it can't be made now, try again.
-pub(super) async fn keep<F, M, P>(stop: CancellationToken, make: F)
+pub(super) async fn keep<F, M, P>(stop: CancellationToken, mark: Mark, make: F)
 where
     F: Fn() -> M + Send,
     M: Future<Output = Option<P>> + Send,
@@ -28,7 +29,7 @@ where
         let started = Instant::now();
         let reason = match make().await {
             // In a task of its own, so that a panic ends the part and not the gateway.
-            Some(part) => match AbortOnDrop(tokio::spawn(part)).await {
+            Some(part) => match AbortOnDrop(tokio::spawn(mark.watch(part))).await {
                 Ok(()) if stop.is_cancelled() => return,
                 Ok(()) => "ended",
                 Err(error) if error.is_panic() => "panicked",
@@ -45,6 +46,7 @@ where
         let delay = backoff.next(None);
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::error!(reason, attempt, delay_ms, "a part of the gateway is started again");
+        mark.within("waiting to be started again", delay + LONGEST_STEP);
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(delay) => {}
@@ -81,7 +83,7 @@ mod tests {
         let stop = CancellationToken::new();
         let starts = Arc::new(AtomicU32::new(0));
         let (counter, token) = (Arc::clone(&starts), stop.clone());
-        keep(stop, move || {
+        keep(stop, Mark::default(), move || {
             let start = counter.fetch_add(1, Ordering::Relaxed);
             let token = token.clone();
             async move {

@@ -36,7 +36,9 @@ impl Team {
             Side::In | Side::Beside => &parts.inflow,
         };
         let stop = parent.child_token();
-        let task = tokio::spawn(start::part(parts, spec.part.clone(), stop.clone()));
+        let mark = parts.gateway.parts.part(&key.to_string());
+        let part = start::part(parts, spec.part.clone(), mark.clone(), stop.clone());
+        let task = tokio::spawn(mark.watch(part));
         self.0.insert(key, Member { spec, stop, task: AbortOnDropHandle::new(task) });
     }
 

@@ -27,9 +27,9 @@ pub fn stopping(within: Duration) {
     send(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status("stopping")]);
 }
 
-/// How often the watchdog wants to be fed: half of what the unit says, `None` without one.
-pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|interval| interval / 2)
+/// After how long without being fed the watchdog ends us (`WatchdogSec=`); `None` without one. To be fed twice as often.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
 }
 
 /// Whether somebody listens.

@@ -13,6 +13,7 @@ use crate::deliver::expiry::Expiry;
 use crate::deliver::{RelayStatus, StatusBoard};
 use crate::event::{UtcMicros, json::rfc3339};
 use crate::journal::{SinkStats, Stats};
+use crate::progress::{Roll, Seen};
 use crate::terminal::{self, DeviceClock, Identity, LinkState, LinkStatus};
 
 /// A running gateway, seen from inside.
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub file: ConfigFile,
     /// What comes from afar.
     pub remote: Board,
+    /// Whether its parts move.
+    pub parts: Roll,
 }
 
 impl Gateway {
@@ -59,6 +62,7 @@ impl Gateway {
         object["started"] = time(self.started.wall);
         object["uptime_seconds"] = (now.boot.micros_since(self.started.boot) / 1_000_000).into();
         object["clock_synchronised"] = now.synchronised.into();
+        object["parts"] = self.parts.look().iter().map(part).collect();
         object["configuration"] = self.file.status();
         if let Some(remote) = self.remote.status() {
             object["configuration"]["remote"] = remote;
@@ -69,6 +73,11 @@ impl Gateway {
         object
     }
 
+    /// The parts that do not move and should, each in words.
+    pub fn stuck(&self) -> Vec<String> {
+        self.parts.look().iter().filter(|seen| seen.stuck).map(words).collect()
+    }
+
     /// One line for `systemctl status`.
     pub fn line(&self) -> String {
         let (links, relays) = (self.links.read(), self.relays.read());
@@ -77,7 +86,8 @@ impl Gateway {
         let failing: Vec<&str> = relays.iter().filter(|r| r.error.is_some()).map(|r| r.name.as_str()).collect();
         let sinks =
             if failing.is_empty() { "all sinks well".to_owned() } else { format!("failing: {}", failing.join(", ")) };
-        format!("{up} of {} links up, {events} events since the start, {sinks}", links.len())
+        let stuck: String = self.stuck().iter().map(|part| format!("stuck: {part}; ")).collect();
+        format!("{stuck}{up} of {} links up, {events} events since the start, {sinks}", links.len())
     }
 }
 
@@ -116,6 +126,19 @@ fn object(
         });
     }
     object
+}
+
+/// What a part does, and for how long.
+fn part(seen: &Seen) -> Value {
+    let mut object = json!({ "name": seen.part, "doing": seen.doing, "seconds": seen.since.as_secs() });
+    if seen.stuck {
+        object["stuck"] = true.into();
+    }
+    object
+}
+
+fn words(seen: &Seen) -> String {
+    format!("{} ({})", seen.part, seen.doing)
 }
 
 /// How many numbers and cards are known, and how fresh that is.

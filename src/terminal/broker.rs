@@ -27,6 +27,7 @@ use super::ingest::lock;
 use super::quiet::Quiet;
 use super::{BrokerConfig, Config, Context, Endpoint, Error, LinkState, ListenConfig};
 use crate::backoff::Backoff;
+use crate::progress::LONGEST_STEP;
 
 /// After a failed accept (no descriptors left, say), so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,6 +74,7 @@ async fn serve(hub: &Arc<Hub>, listen: &ListenConfig, max_packet: usize) {
         quiet: Mutex::default(),
     });
     hub.set_state(LinkState::Up);
+    hub.context.mark.idle("waiting for terminals");
     let room = Arc::new(Semaphore::new(listen.max_clients.clamp(1, Semaphore::MAX_PERMITS)));
     let mut clients = JoinSet::new();
     loop {
@@ -98,11 +100,11 @@ fn admit(server: &Arc<Server>, room: &Arc<Semaphore>, clients: &mut JoinSet<()>,
         server.refused("max_clients is reached; raise it, or find out who connects");
         return;
     };
-    let server = Arc::clone(server);
-    clients.spawn(async move {
-        connect::serve(server, stream).await;
+    let shared = Arc::clone(server);
+    clients.spawn(server.hub.context.mark.watch(async move {
+        connect::serve(shared, stream).await;
         drop(permit);
-    });
+    }));
 }
 
 /// Reads the passwords and binds, for as long as that takes; `None` if the gateway stops meanwhile.
@@ -127,8 +129,10 @@ async fn start(hub: &Hub, listen: &ListenConfig) -> Option<(TcpListener, Access)
             tracing::error!(terminal = hub.name, error, "terminals can't connect");
         }
         hub.set_state(LinkState::Down(error));
+        let delay = backoff.next(None);
+        hub.context.mark.within("waiting before it listens again", delay + LONGEST_STEP);
         tokio::select! {
-            () = tokio::time::sleep(backoff.next(None)) => {}
+            () = tokio::time::sleep(delay) => {}
             () = hub.context.shutdown.cancelled() => return None,
         }
     }

@@ -17,6 +17,7 @@ use crate::clock::Zone;
 use crate::decode;
 use crate::event::Source;
 use crate::journal::{Appended, SourceId};
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP};
 
 /// How often the board is told of devices.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
@@ -291,13 +292,16 @@ async fn register(context: &Context, config: Config, backoff: &mut Backoff) -> O
         zone: zone_name.to_owned(),
     };
     let id = loop {
+        context.mark.within("asking the journal", LONGEST_ANSWER);
         match context.journal.source(source.clone()).await {
             Ok(id) => break id,
             Err(error) => {
                 tracing::warn!(terminal = config.name, %error, "terminal could not be registered");
                 context.board.update(&config.name, protocol.name(), |s| s.state = LinkState::Held(error.to_string()));
+                let delay = backoff.next(None);
+                context.mark.within("waiting for the journal", delay + LONGEST_STEP);
                 tokio::select! {
-                    () = tokio::time::sleep(backoff.next(None)) => {}
+                    () = tokio::time::sleep(delay) => {}
                     () = context.shutdown.cancelled() => return None,
                 }
             }

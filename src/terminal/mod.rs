@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::decode;
 use crate::journal::Journal;
+use crate::progress::Mark;
 use crate::secret::SecretSource;
 use crate::tls::TlsMode;
 
@@ -264,6 +265,8 @@ pub struct Context {
     pub shutdown: CancellationToken,
     /// Where links say how they are.
     pub board: Board,
+    /// Where this link says what it does.
+    pub mark: Mark,
 }
 
 /// The state of one link or device, for `status`.

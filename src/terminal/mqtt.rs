@@ -30,6 +30,7 @@ use crate::backoff::Backoff;
 use crate::clock::Now;
 use crate::decode::Destination;
 use crate::journal::Entry;
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP};
 
 /// Reconnecting starts here …
 const RECONNECT_BASE: Duration = Duration::from_millis(250);
@@ -42,6 +43,9 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(30);
 
 /// How long a write to the broker may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to come about; the transport itself gives up sooner.
+const CONNECTING: Duration = Duration::from_secs(300);
 
 /// How long the broker may take to close the connection after our farewell.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,8 +79,10 @@ async fn stay_connected(hub: &Arc<Hub>, connect: &ConnectConfig, max_packet: usi
                     tracing::error!(terminal = hub.name, reason, "broker connection can't be set up");
                 }
                 hub.set_state(LinkState::Down(reason));
+                let delay = backoff.next(None);
+                hub.context.mark.within("waiting before the connection is set up again", delay + LONGEST_STEP);
                 tokio::select! {
-                    () = tokio::time::sleep(backoff.next(None)) => {}
+                    () = tokio::time::sleep(delay) => {}
                     () = hub.context.shutdown.cancelled() => return,
                 }
             }
@@ -140,6 +146,7 @@ impl Client {
     /// Connects and lives until the connection breaks (with the reason) or the gateway stops (without).
     async fn connection(&mut self) -> Option<String> {
         self.hub.set_state(LinkState::Connecting);
+        self.hub.context.mark.within("connecting", CONNECTING);
         let connected = {
             let (poll, pipeline, feed) = (self.events.poll(), &mut self.pipeline, &mut self.feed);
             tokio::pin!(poll);
@@ -216,6 +223,8 @@ impl Client {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // It ticks, also while nothing comes.
+            self.hub.context.mark.within("waiting for messages", LONGEST_STEP);
             self.pipeline.submit();
             tokio::select! {
                 event = self.events.poll(), if self.pipeline.has_room() => {
@@ -380,6 +389,7 @@ impl Client {
 
     async fn wait(&mut self, delay: Duration) {
         let until = Instant::now() + delay;
+        self.hub.context.mark.within("waiting before the broker is tried again", delay + LONGEST_STEP);
         loop {
             self.pipeline.submit();
             tokio::select! {
@@ -392,6 +402,7 @@ impl Client {
 
     /// The gateway stops: what was read is journalled and acknowledged, then we leave.
     async fn stop(&mut self) {
+        self.hub.context.mark.within("handing over what was read", LONGEST_ANSWER);
         let mut flown = Vec::new();
         self.pipeline.drain(|f| flown.push(f)).await;
         let last = async {

@@ -22,6 +22,7 @@ use crate::clock::Now;
 use crate::decode::Destination;
 use crate::event::BootTime;
 use crate::journal::Entry;
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP};
 
 /// As much as the kernel's own buffer holds (`N_TTY_BUF_SIZE`), bytes.
 const READ_BYTES: usize = 4096;
@@ -86,6 +87,7 @@ impl<'h> Line<'h> {
     async fn keep_open(&mut self) {
         let mut backoff = Backoff::new(REOPEN_BASE, REOPEN_CAP);
         while !self.hub.context.shutdown.is_cancelled() {
+            self.hub.context.mark.within("opening the line", LONGEST_STEP);
             let reason = match port::open(&self.serial) {
                 Ok(port) => {
                     self.opened();
@@ -103,6 +105,7 @@ impl<'h> Line<'h> {
             self.lost(reason);
             self.wait(backoff.next(None)).await;
         }
+        self.hub.context.mark.within("handing over what was read", LONGEST_ANSWER);
         let feed = &mut self.feed;
         self.pipeline.drain(|flown| confirm(feed, &flown)).await;
     }
@@ -134,6 +137,7 @@ impl<'h> Line<'h> {
     /// Waits, without forgetting what is on its way to the journal.
     async fn wait(&mut self, delay: Duration) {
         let until = tokio::time::Instant::now() + delay;
+        self.hub.context.mark.within("waiting before the line is tried again", delay + LONGEST_STEP);
         loop {
             self.pipeline.submit();
             tokio::select! {
@@ -151,6 +155,8 @@ impl<'h> Line<'h> {
         let mut buffer = vec![0; READ_BYTES];
         let mut heard = false;
         loop {
+            // It ticks, also while nothing is heard.
+            self.hub.context.mark.within("waiting for the wire", LONGEST_STEP);
             self.pipeline.submit();
             tokio::select! {
                 read = port.read(&mut buffer), if self.pipeline.has_room() => match read {

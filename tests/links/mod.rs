@@ -124,6 +124,7 @@ fn context(config: &journal::Config) -> Context {
         clock,
         shutdown: CancellationToken::new(),
         board: Board::default(),
+        mark: portero::progress::Mark::default(),
     }
 }
 

@@ -139,6 +139,7 @@ impl Simulation {
             board: board.clone(),
             pace: Pace::default(),
             directory: portero::deliver::directory::Directory::default(),
+            mark: portero::progress::Mark::default(),
         };
         let state = still(world.journal.sink("far", Start::All)).await.unwrap();
         let vendor = Vendor { seen: Arc::clone(&seen), random: fastrand::Rng::with_seed(3) };

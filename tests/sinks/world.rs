@@ -173,6 +173,7 @@ impl World {
                 probe: (Duration::from_millis(5), Duration::from_millis(200)),
             },
             directory: portero::deliver::directory::Directory::default(),
+            mark: portero::progress::Mark::default(),
         };
         let sends = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: sink, sends: Arc::clone(&sends) };

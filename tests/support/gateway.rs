@@ -88,10 +88,16 @@ impl Gateway {
     pub fn restart(&mut self) {
         self.sigkill();
         while self.notify.recv(&mut [0; 512]).is_ok() {} // what the one before said
+        self.restart_under(&self.dir.path().join("notify"));
+    }
+
+    /// The same under another service manager, which listens at this socket.
+    pub fn restart_under(&mut self, manager: &Path) {
+        self.sigkill();
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = self.command();
         command.arg("run").arg("--config").arg(&self.config);
-        command.env("NOTIFY_SOCKET", self.dir.path().join("notify"));
+        command.env("NOTIFY_SOCKET", manager);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(Process::spawn(&mut command));
     }

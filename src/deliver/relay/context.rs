@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::deliver::StatusBoard;
 use crate::deliver::directory::Directory;
 use crate::journal::Journal;
+use crate::progress::Mark;
 
 /// How fast a relay tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,4 +46,6 @@ pub struct Context {
     pub pace: Pace,
     /// What the platform calls people.
     pub directory: Directory,
+    /// Where the relay says what it does.
+    pub mark: Mark,
 }

@@ -129,6 +129,7 @@ impl<S: Sink> Relay<S> {
             "the sink is gone for good, nothing more is sent to it; remove it from the configuration"
         );
         self.show("gone", Some(reason));
+        self.progress.idle("the sink is gone for good");
         self.shutdown.cancelled().await;
         Err(Ended::Shutdown)
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::flow::KEPT_FROM;
+use super::lanes::CATCHING_UP;
 use super::{Ended, Relay, millis, ours};
 use crate::backoff::Backoff;
 use crate::deliver::Sink;
 use crate::event::UtcMicros;
 use crate::journal::{self, Journal, Setback, When};
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP};
 
 /// The longest wait that is believed over a restart: the longest that a sink may ask for, with its jitter.
 const LONGEST: Duration = Duration::from_secs(3960);
@@ -27,6 +29,7 @@ impl<S: Sink> Relay<S> {
     {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         loop {
+            self.progress.within("asking the journal", LONGEST_ANSWER);
             match ask(self.journal.clone()).await {
                 Ok(answer) => {
                     if let Some(count) = self.storage.clear() {
@@ -40,7 +43,7 @@ impl<S: Sink> Relay<S> {
                         tracing::error!(%error, reason = what, count, "the journal refuses, delivery waits");
                     }
                     self.show("retrying", Some(&error.to_string()));
-                    self.wait(backoff.next(None)).await?;
+                    self.wait(backoff.next(None), "waiting for the journal").await?;
                 }
             }
         }
@@ -123,6 +126,7 @@ impl<S: Sink> Relay<S> {
         while let Err((delay, why)) = self.flow.gate.prepay(Instant::now()) {
             self.pause(delay, Some(why.as_str())).await?;
         }
+        self.flow.gate.asks();
         Ok(())
     }
 
@@ -137,9 +141,17 @@ impl<S: Sink> Relay<S> {
     /// Waits, and says until when; `why` where nothing is wrong.
     pub(super) async fn pause(&mut self, delay: Duration, why: Option<&'static str>) -> Result<(), Ended> {
         self.say_wait(delay, why);
-        self.wait(delay).await?;
+        self.wait(delay, why.unwrap_or("waiting before the next try")).await?;
         self.say_no_wait();
         Ok(())
+    }
+
+    /// There is nothing to do until something is heard, or until then.
+    pub(super) fn rest_until(&self, until: Option<Instant>) {
+        let Some(until) = until else { return self.progress.idle("nothing is pending") };
+        let delay = until.saturating_duration_since(Instant::now());
+        self.progress.within(CATCHING_UP, delay.saturating_add(LONGEST_STEP));
+        self.say_wait(delay, Some(CATCHING_UP));
     }
 
     pub(super) fn say_wait(&self, delay: Duration, why: Option<&'static str>) {
@@ -164,7 +176,8 @@ impl<S: Sink> Relay<S> {
         });
     }
 
-    pub(super) async fn wait(&mut self, delay: Duration) -> Result<(), Ended> {
+    async fn wait(&mut self, delay: Duration, why: &'static str) -> Result<(), Ended> {
+        self.progress.within(why, delay.saturating_add(LONGEST_STEP));
         tokio::select! {
             () = tokio::time::sleep(delay) => Ok(()),
             () = self.shutdown.cancelled() => Err(Ended::Shutdown),

@@ -29,12 +29,12 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Starts whoever brings bundles.
 pub(in crate::gateway) fn bundles(parts: &Arc<Parts>, orders: &Orders, keepers: &mut JoinSet<()>) {
     let (shared, given) = (Arc::clone(parts), orders.clone());
-    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
+    keepers.spawn(supervise::keep(parts.inflow.clone(), parts.gateway.parts.part("address of bundles"), move || {
         let asks = poll(Arc::clone(&shared), given.clone(), shared.inflow.clone());
         async move { Some(asks) }
     }));
     let (shared, given) = (Arc::clone(parts), orders.clone());
-    keepers.spawn(supervise::keep(parts.inflow.clone(), move || {
+    keepers.spawn(supervise::keep(parts.inflow.clone(), parts.gateway.parts.part("topic of bundles"), move || {
         let listens = listen(Arc::clone(&shared), given.clone(), shared.inflow.clone());
         async move { Some(listens) }
     }));
