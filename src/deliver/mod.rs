@@ -40,6 +40,8 @@ pub mod relay;
 
 mod trust;
 
+pub use trust::certificate_words;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -52,6 +52,14 @@ pub(super) fn outcome(problem: &CertificateError, synchronised: bool) -> Outcome
     }
 }
 
+/// What to say where a server's certificate is the reason of an error; `None`: it isn't.
+pub fn certificate_words(error: &(dyn StdError + 'static)) -> Option<String> {
+    match outcome(certificate_problem(error)?, true) {
+        Outcome::Blocked { reason } | Outcome::Retry { reason, .. } => Some(reason),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

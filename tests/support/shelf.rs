@@ -20,6 +20,8 @@ pub enum Manner {
     Redirect(String),
     /// Nothing, on an open connection.
     Hang,
+    /// A body without end, a byte at a time.
+    Trickle,
     /// A body without end, up to so many bytes, without a length.
     Flood(usize),
 }
@@ -136,12 +138,24 @@ fn answer(
             let mut rest = [0; 1];
             std::io::Read::read(&mut stream, &mut rest).map(drop)
         }
+        Manner::Trickle => {
+            stream.write_all(head("200 OK", "", 1 << 16).as_bytes())?;
+            loop {
+                stream.write_all(b"#")?;
+                pause();
+            }
+        }
         Manner::Flood(most) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
             let chunk = vec![b'#'; 1 << 16];
             (0..most / chunk.len()).try_for_each(|_| stream.write_all(&chunk))
         }
     }
+}
+
+/// The far end is slow itself.
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(100));
 }
 
 /// Another text, another number.

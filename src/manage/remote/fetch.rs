@@ -163,12 +163,15 @@ fn page(what: &str) -> Error {
 }
 
 fn failed(error: &reqwest::Error) -> Error {
+    if let Some(words) = crate::deliver::certificate_words(error) {
+        return Error::Fetch(format!("the address is not trusted: {words}"));
+    }
     let reason = if error.is_timeout() {
         "the address does not answer in time"
     } else if error.is_dns() {
         "the name of the address can't be resolved"
     } else if error.is_connect() {
-        "there is no connection to the address (network, certificate, or nobody listens)"
+        "there is no connection to the address (network, or nobody listens)"
     } else {
         "the answer of the address broke off"
     };
