@@ -72,9 +72,11 @@ if [ ! -e $stage ]; then
         systemctl is-active portero; systemctl is-enabled portero; nothing_failed
         systemctl show --property=StatusText portero | grep "no terminal is configured"
         portero status --json'
-    check "the USB adapter has what the rules say: 1 ms of latency, and no modem manager" '
-        test "$(cat /sys/bus/usb-serial/devices/ttyUSB0/latency_timer)" = 1
-        udevadm info --query=property --name=/dev/ttyUSB0 | grep ID_MM_PORT_IGNORE=1'
+    check "the USB adapter that was there before has what the rules say: 1 ms of latency, and no modem manager" '
+        adapter=/sys/bus/usb-serial/devices/ttyUSB0
+        cat $adapter/latency_timer; test "$(cat $adapter/latency_timer)" = 1
+        udevadm info --query=property --name=/dev/ttyUSB0 | grep ID_MM_PORT_IGNORE=1
+        udevadm info --query=property --path="$(readlink -f $adapter/../..)" | grep ID_MM_DEVICE_IGNORE=1'
     check "a reader on it, by its name in /dev/serial/by-id, is taken over by a reload" '
         device=$(ls /dev/serial/by-id/*)
         printf "\n[[terminal]]\nname = \"gate-1\"\nprotocol = \"rdm6300\"\nlink = { type = \"serial\", device = \"%s\" }\n" "$device" \

@@ -29,6 +29,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 kept=$PWD/target/vm
 mkdir -p "$kept"
 work=$(mktemp -d "$kept/run-XXXXXX")
+# The package manager reads in it as a user of its own.
+chmod 755 "$work"
 machine='' told=''
 end() {
     [ -z "$machine" ] || kill "$machine" 2>/dev/null || true
@@ -123,7 +125,7 @@ prepare() {
     echo '/dev/vda / ext4 noatime 0 1' >"$root/etc/fstab"
     local unit units=$root/etc/systemd/system
     for unit in serial-getty@ttyAMA0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
-        e2scrub_all.timer e2scrub_reap.service systemd-pstore.service fstrim.timer; do
+        e2scrub_all.timer e2scrub_reap.service systemd-pstore.service fstrim.timer proc-sys-fs-binfmt_misc.automount; do
         ln -sf /dev/null "$units/$unit"
     done
     # The second disk is an archive with the packages and the script; the first line of PCI serial ports is where it speaks.
