@@ -12,7 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-suite=bookworm
+# Debian 12; VM_SUITE=trixie tries another one.
+suite=${VM_SUITE:-bookworm}
 # Rises when something in `prepare` changes: the Debian is made anew.
 recipe=1
 # What a run may take, seconds.
@@ -26,7 +27,7 @@ fi
 [ "$(id -u)" = 0 ] || { echo "vm: run it as root" >&2; exit 1; }
 export PATH=$PATH:/usr/sbin:/sbin
 
-kept=$PWD/target/vm
+kept=$PWD/target/vm/$suite
 mkdir -p "$kept"
 work=$(mktemp -d "$kept/run-XXXXXX")
 # The package manager reads in it as a user of its own.
@@ -147,10 +148,10 @@ UNIT
     mke2fs -q -t ext4 -d "$root" "$work/root.ext4"
     mv "$work/root.ext4" "$kept/root.ext4"
     rm -rf --one-file-system "$root" "$work/kernel"
-    echo "$suite $recipe" >"$kept/recipe"
+    echo $recipe >"$kept/recipe"
     echo "vm: made in $((SECONDS - started)) s"
 }
-[ "$(cat "$kept/recipe" 2>/dev/null)" = "$suite $recipe" ] || prepare
+[ "$(cat "$kept/recipe" 2>/dev/null)" = $recipe ] || prepare
 [ "${1:-}" != prepare ] || exit 0
 
 echo "vm: packing $(basename "$deb"), and the same as a newer version"
