@@ -10,7 +10,7 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test test-long bench lint fmt doc cross deb deb-test clean
+.PHONY: help deps demo test test-long bench lint fmt doc cross deb deb-test vm-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,12 +45,16 @@ doc: ## the API documentation, warnings are errors
 cross: ## build for 64-bit and 32-bit ARM and try both under qemu
 	@.ci/cross
 
-deb: ## build the Debian package for this machine, into target/debian
-	@.ci/deb
+deb: ## build the Debian package for this machine, or TARGET=aarch64-unknown-linux-gnu, into target/debian
+	@.ci/deb $(TARGET)
 
 deb-test: ## install, upgrade and purge that package on a fresh Debian in a container (root)
 	@.ci/deps deb-test
 	@tests/package.sh
+
+vm-test: ## the ARM package on an emulated machine: install, devices, watchdog, power cut, upgrade, purge (root)
+	@.ci/deps vm
+	@tests/vm.sh
 
 clean: ## remove everything that was built, the cross toolchain too
 	$(CARGO) clean

@@ -8,8 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-deb=$(ls -t target/debian/portero_*.deb 2>/dev/null | head -n 1)
-[ -n "$deb" ] || { echo "package: no target/debian/portero_*.deb; run: make deb" >&2; exit 1; }
+deb=$(ls -t target/debian/portero_*_"$(dpkg --print-architecture)".deb 2>/dev/null | head -n 1) || true
+[ -n "$deb" ] || { echo "package: no target/debian/portero_*.deb for this machine; run: make deb" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "package: run it as root" >&2; exit 1; }
 
 suite=bookworm
@@ -39,6 +39,7 @@ else
 fi
 chmod 755 "$root"
 cp "$deb" "$root/srv/portero.deb"
+tests/next-version.sh "$deb" "$root/srv/next.deb"
 
 systemd-nspawn --register=no --keep-unit --boot --console=read-only --private-network -D "$root" \
     </dev/null >"$work/console" 2>&1 &
@@ -71,19 +72,22 @@ within 60 has_child
 within 60 inside systemctl is-active multi-user.target
 
 dpkg='dpkg -i /srv/portero.deb'
+next='dpkg -i /srv/next.deb'
 pid='systemctl show --property=MainPID --value portero'
 failed='test -z "$(systemctl --failed --no-legend)"'
 waits="systemctl show --property=StatusText portero | grep -q 'no terminal is configured'"
 
 check "a fresh install runs, waits for its configuration, and nothing has failed" \
     "$dpkg; systemctl is-active portero; systemctl is-enabled portero; $waits; $failed; portero status --json"
-check "user, device group, man page, completions, copyright are there" \
+check "user, device group, man page, completions, copyright, list of parts are there" \
     "id -nG portero | grep -qw dialout; cd /usr/share; ls man/man1/portero.1.gz bash-completion/completions/portero \
-        zsh/vendor-completions/_portero fish/vendor_completions.d/portero.fish doc/portero/copyright"
-check "a newer package starts it again and keeps configuration and journal" \
-    "was=\$($pid); id=\$(portero journal verify --json); echo '# ours' >>/etc/portero/portero.toml
-    $dpkg; systemctl is-active portero; test \$($pid) != \$was; test \"\$(portero journal verify --json)\" = \"\$id\"
-    grep -q '# ours' /etc/portero/portero.toml"
+        zsh/vendor-completions/_portero fish/vendor_completions.d/portero.fish doc/portero/copyright
+    zcat doc/portero/sbom.cdx.json.gz | grep -q '\"name\": \"sqlite\"'"
+check "a newer package, with nobody there to answer, starts it again and keeps configuration and journal" \
+    "was=\$($pid); id=\$(portero journal verify --json); echo '# ours' >>/etc/portero/portero.toml; cp /etc/portero/portero.toml /tmp
+    $next </dev/null; systemctl is-active portero; test \$($pid) != \$was; test \"\$(portero journal verify --json)\" = \"\$id\"
+    cmp /etc/portero/portero.toml /tmp/portero.toml; grep -q 'next version' /usr/share/portero/portero.toml"
+dpkg=$next
 check "one that refuses the configuration says so and leaves the old process running" \
     "was=\$($pid); echo 'nonsense = 1' >>/etc/portero/portero.toml; $dpkg 2>/tmp/said
     grep -q 'log.nonsense: found an unknown key' /tmp/said; grep -q 'goes on' /tmp/said; test \$($pid) = \$was"
