@@ -256,6 +256,7 @@ async fn first_team(parts: &Arc<Parts>, prints: &Prints, on_probation: bool) -> 
     let config = parts.gateway.running.get();
     let plan = plan::parts(&config, prints);
     start::check(parts, &plan)?;
+    apply::introduce(parts, &config);
     let mut team = Team::default();
     let (relays, others): (Vec<_>, Vec<_>) = plan.into_iter().partition(|(key, _)| key.side() == Side::Out);
     for (key, spec) in relays {

@@ -166,6 +166,7 @@ pub(crate) async fn make(parts: &Arc<Parts>, team: &mut Team, change: Change) ->
     for sink in running.sinks.iter().filter(|sink| difference.added.contains(&Key::Relay(sink.name.clone()))) {
         complain(parts.journal.sink(&sink.name, sink.start).await);
     }
+    introduce(parts, &running);
     for key in difference.changed.iter().chain(&difference.added) {
         if let Some(spec) = plan.remove(key) {
             team.start(parts, key.clone(), spec);
@@ -179,6 +180,14 @@ pub(crate) async fn make(parts: &Arc<Parts>, team: &mut Team, change: Change) ->
 fn complain<T>(done: Result<T, journal::Error>) {
     if let Err(error) = done {
         tracing::warn!(%error, "the journal did not take a change of the configuration; its parts try again");
+    }
+}
+
+/// Puts every terminal on the board, so that whoever is told first, the centre say, hears of those too whose link is only
+/// being started.
+pub(crate) fn introduce(parts: &Parts, config: &Config) {
+    for terminal in &config.terminals {
+        parts.gateway.links.update(&terminal.name, terminal.decoder.protocol().name(), |_| {});
     }
 }
 

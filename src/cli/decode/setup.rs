@@ -61,7 +61,8 @@ impl Setup {
         let zone = Zone::named(&source.zone).map_err(|unknown| {
             let like = zones_like(&source.zone);
             let hint = if like.is_empty() { "America/Santiago".to_owned() } else { like.join(", ") };
-            let remedy = no_zones().map_or_else(|| format!("use for example {hint}"), |what| format!("expected {what}"));
+            let remedy =
+                no_zones().map_or_else(|| format!("use for example {hint}"), |what| format!("expected {what}"));
             Failure::new(Exit::Usage, format!("{unknown}; {remedy}"))
         })?;
         let mut decoder = config.build();
