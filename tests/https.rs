@@ -46,6 +46,7 @@ struct Site {
     broker: u16,
     vendor: VendorApi,
     played: u32,
+    config: std::path::PathBuf,
     _nginx: Process,
     _dir: tempfile::TempDir,
 }
@@ -70,13 +71,17 @@ impl Site {
         std::fs::write(&config, text).unwrap();
         let mut gateway = Gateway::prepare(&config, &[]);
         gateway.restart_ready();
-        Self { gateway, shelf, key, broker, vendor, played: 0, _nginx: nginx, _dir: dir }
+        Self { gateway, shelf, key, broker, vendor, played: 0, config, _nginx: nginx, _dir: dir }
     }
 
     fn push(&self, revision: u64) {
+        self.push_until(revision, "2099-01-01T00:00:00Z", "");
+    }
+
+    fn push_until(&self, revision: u64, until: &str, more: &str) {
         let text = format!(
             "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
-             not_before = 2020-01-01T00:00:00Z\nexpires = 2099-01-01T00:00:00Z\n{}max_body_bytes = 50000\n",
+             not_before = 2020-01-01T00:00:00Z\nexpires = {until}\n{more}{}max_body_bytes = 50000\n",
             api_sink(&self.vendor.url(), 10)
         );
         let signature = sign::sign(text.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
@@ -90,7 +95,12 @@ impl Site {
     /// One report here and in the status, from which the heartbeat is made; and the flow goes on.
     #[track_caller]
     fn is_reported(&mut self, words: &str) {
-        eventually(words, DEADLINE, || self.remote()["error"].as_str().is_some_and(|error| error.contains(words)));
+        self.is_reported_as(words, "error");
+    }
+
+    #[track_caller]
+    fn is_reported_as(&mut self, words: &str, key: &str) {
+        eventually(words, DEADLINE, || self.remote()[key].as_str().is_some_and(|error| error.contains(words)));
         eventually("it is in the log", DEADLINE, || self.gateway.log().contains(words));
         self.played += 1;
         self.gateway.play_yard(self.broker, 5, self.played, &[]);
@@ -171,4 +181,62 @@ fn an_address_that_trickles_is_given_up_and_the_flow_goes_on() {
     site.shelf.behave(Manner::Files);
     site.push(8);
     site.comes_to(8);
+}
+
+#[test]
+fn a_bundle_that_expires_while_it_runs_goes_on_and_that_is_said_once_with_what_to_do() {
+    let mut site = Site::start(true);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(8);
+    let text = std::fs::read_to_string(&site.config).unwrap();
+    std::fs::write(&site.config, text.replace("zone = \"America", "clock = \"trusted\"\nzone = \"America")).unwrap();
+    site.gateway.restart_ready();
+    site.push_until(7, &format!("{soon:.0}"), "");
+    eventually("it runs", DEADLINE, || site.remote()["revision"] == 7);
+    site.is_reported_as("goes on running: sign and publish one with a higher revision", "say");
+    let remote = site.remote();
+    assert_eq!((&remote["revision"], &remote["expired"]), (&7.into(), &true.into()), "{remote}");
+    let status = String::from_utf8(site.gateway.cli(&["status"]).stdout).unwrap();
+    assert!(status.contains("configuration: the bundle that runs was good until "), "{status}");
+    let findings = String::from_utf8(site.gateway.cli(&["doctor", "--json"]).stdout).unwrap();
+    assert!(findings.contains("the bundle that runs has expired; it goes on running"), "{findings}");
+    // After a start it is still in force.
+    site.gateway.restart_ready();
+    assert_eq!(site.remote()["revision"], 7);
+    site.push(8);
+    site.comes_to(8);
+    assert!(site.remote()["expired"].is_null());
+}
+
+#[test]
+fn zone_and_retention_from_afar_act_at_the_next_start_and_are_named() {
+    let mut site = Site::start(true);
+    let text = std::fs::read_to_string(&site.config).unwrap();
+    assert!(text.contains("zone = \"UTC\"\n"));
+    std::fs::write(&site.config, text.replace("zone = \"UTC\"\n", "")).unwrap();
+    site.gateway.restart_ready();
+    // In which zone what is heard next is stamped.
+    let stamped = |site: &mut Site| {
+        site.played += 1;
+        site.gateway.play_yard(site.broker, 1, site.played, &[]);
+        let events = String::from_utf8(site.gateway.cli(&["events", "--json"]).stdout).unwrap();
+        let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+        last["zone"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(stamped(&mut site), "America/Santiago");
+    let more = "[gateway]\nzone = \"Asia/Tokyo\"\n[journal]\nretention_days = 77\n";
+    site.push_until(7, "2099-01-01T00:00:00Z", more);
+    eventually("it runs", DEADLINE, || site.remote()["revision"] == 7);
+    let waits =
+        |site: &Site| site.gateway.cli_json(&["status", "--json"])["configuration"]["remote"]["needs_restart"].clone();
+    eventually("what waits for a start is named", DEADLINE, || {
+        waits(&site) == serde_json::json!(["[gateway]", "[journal]"])
+    });
+    for table in ["[gateway]", "[journal]"] {
+        let words = format!("not taken before the gateway starts again reason=\"{table}\"");
+        assert!(site.gateway.log().contains(&words), "{}", site.gateway.log());
+    }
+    assert_eq!(stamped(&mut site), "America/Santiago");
+    site.gateway.restart_ready();
+    assert_eq!(stamped(&mut site), "Asia/Tokyo");
+    assert!(waits(&site).is_null(), "{}", waits(&site));
 }

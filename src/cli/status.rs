@@ -73,7 +73,12 @@ fn show(status: &Value, out: &mut Output) -> std::io::Result<()> {
         let trial = if remote["probation"].is_object() { ", on probation" } else { "" };
         out.line(format_args!("configuration from afar: revision {revision}{trial}"))?;
     }
-    let notes = remote["degraded"].as_array().into_iter().flatten().chain(Some(&remote["error"]));
+    for table in remote["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        out.line(format_args!(
+            "configuration: {table} from afar is taken at the next start: systemctl restart portero"
+        ))?;
+    }
+    let notes = remote["degraded"].as_array().into_iter().flatten().chain([&remote["error"], &remote["say"]]);
     for note in notes.filter_map(Value::as_str) {
         out.line(format_args!("configuration: {note}"))?;
     }

@@ -1,4 +1,5 @@
-//! Looks once an hour until when sinks and the directory's source know us, and says so in time.
+//! Looks once an hour until when sinks and the directory's source know us, and says so in time; and whether the bundle that runs
+//! has expired.
 //!
 //! Must not: judge by a clock that may be wrong, or say the same more than once a day.
 
@@ -25,12 +26,20 @@ pub(super) async fn watch(parts: Arc<Parts>) {
     let mut ticks = interval(SOON);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut said, mut wait, mut heard) = (HashMap::new(), Duration::ZERO, Vec::new());
+    let mut expired = None;
     loop {
         ticks.tick().await;
         let now = parts.clock.now();
         if !now.synchronised {
             continue;
         }
+        let words = parts.gateway.remote.expired(now);
+        if words != expired
+            && let Some(reason) = &words
+        {
+            tracing::error!(reason, "configuration from afar has expired");
+        }
+        expired = words;
         let relays = parts.gateway.relays.read();
         // What a server says of its tokens is news at once.
         let told: Vec<_> = relays.iter().filter_map(|relay| relay.refresh_token_until).collect();

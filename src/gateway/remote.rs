@@ -116,6 +116,7 @@ impl Remote {
             if base == agent.state().current {
                 parts.gateway.remote.notes(&[]);
             }
+            parts.gateway.remote.waits(&report.needs_restart);
             note(on_disk(|| agent.reloaded(&text, base)));
         }
         self.show(parts);
@@ -155,6 +156,7 @@ impl Remote {
         if let Err(error) = on_disk(|| agent.stage(signed, &considered, staged, now.wall)) {
             return Ok(Taken::Refused(error));
         }
+        parts.gateway.remote.waits(&report.needs_restart);
         let revision = considered.revision();
         if same {
             tracing::debug!(count = revision, "bundle says what is running");
@@ -290,7 +292,7 @@ impl Remote {
         if let Some(agent) = &self.agent
             && (parts.gateway.running.get().manage.remote.is_some() || agent.state().consumed > 0)
         {
-            parts.gateway.remote.agent(agent.status(parts.clock.now()));
+            parts.gateway.remote.agent(agent.status(), agent.expires());
         }
     }
 
@@ -370,6 +372,7 @@ async fn run_again(
     (who, why): (&str, &str),
 ) -> Result<Report, Error> {
     let report = apply::make(parts, team, change).await;
+    parts.gateway.remote.waits(&report.needs_restart);
     apply::say(&report);
     for sink in leaving(parts).await? {
         give_up(parts, sink, why, who).await;

@@ -64,7 +64,7 @@ impl Gateway {
         object["clock_synchronised"] = now.synchronised.into();
         object["parts"] = self.parts.look().iter().map(part).collect();
         object["configuration"] = self.file.status();
-        if let Some(remote) = self.remote.status() {
+        if let Some(remote) = self.remote.status(now) {
             object["configuration"]["remote"] = remote;
         }
         if self.running.get().directory.is_some() {

@@ -228,14 +228,19 @@ impl Agent {
         if now.synchronised { self.store.save_clock(now.wall) } else { Ok(()) }
     }
 
+    /// When the bundle that runs expires.
+    pub const fn expires(&self) -> Option<UtcMicros> {
+        match &self.runs {
+            Base::Bundle(stored) => Some(UtcMicros(stored.expires)),
+            Base::Local => None,
+        }
+    }
+
     /// For `status` and the heartbeat.
-    pub fn status(&self, now: Now) -> Value {
+    pub fn status(&self) -> Value {
         let mut object = json!({ "revision": self.runs.revision(), "consumed": self.state.consumed });
         if let Base::Bundle(stored) = &self.runs {
             object["expires"] = rfc3339(UtcMicros(stored.expires)).as_str().into();
-            if now.synchronised && stored.expires < now.wall.0 {
-                object["expired"] = true.into();
-            }
         }
         if let Some(probation) = &self.state.probation {
             object["probation"] = json!({

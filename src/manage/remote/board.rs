@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+use crate::clock::Now;
 use crate::event::{UtcMicros, json::rfc3339};
 
 /// A shared board: the gateway writes, whoever asks reads.
@@ -16,6 +17,10 @@ pub struct Board(Arc<Mutex<Seen>>);
 struct Seen {
     /// What the agent says of itself.
     agent: Option<Value>,
+    /// When what runs expires.
+    expires: Option<UtcMicros>,
+    /// Tables of it that are taken at the next start only.
+    waiting: Vec<String>,
     /// What is not as it should be since the start.
     notes: Vec<String>,
     /// When somebody last answered, and what is wrong with what they say.
@@ -28,8 +33,27 @@ const NOTES: usize = 10;
 
 impl Board {
     /// What the agent says of itself.
-    pub fn agent(&self, status: Value) {
-        self.seen(|seen| seen.agent = Some(status));
+    pub fn agent(&self, status: Value, expires: Option<UtcMicros>) {
+        self.seen(|seen| (seen.agent, seen.expires) = (Some(status), expires));
+    }
+
+    /// What to say of the bundle that runs once it has expired, by a clock that is right. It goes on running: an expiry keeps
+    /// an old bundle from being taken, not a gateway from working.
+    pub fn expired(&self, now: Now) -> Option<String> {
+        let at = self.0.lock().unwrap_or_else(PoisonError::into_inner).expires?;
+        (now.synchronised && at.0 <= now.wall.0).then(|| {
+            let until = rfc3339(at);
+            format!(
+                "the bundle that runs was good until {}; it goes on running: sign and publish one with a higher revision and a \
+                 later expires",
+                until.as_str()
+            )
+        })
+    }
+
+    /// Tables of what is in force that are taken at the next start only.
+    pub fn waits(&self, tables: &[String]) {
+        self.seen(|seen| seen.waiting = tables.to_vec());
     }
 
     /// What was found at the start.
@@ -48,7 +72,8 @@ impl Board {
     }
 
     /// `None`: there is nothing from afar and nothing to say.
-    pub fn status(&self) -> Option<Value> {
+    pub fn status(&self, now: Now) -> Option<Value> {
+        let expired = self.expired(now);
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.agent.is_none() && seen.notes.is_empty() && seen.error.is_none() {
             return None;
@@ -56,6 +81,13 @@ impl Board {
         let mut object = seen.agent.clone().unwrap_or_else(|| json!({}));
         if !seen.notes.is_empty() {
             object["degraded"] = seen.notes.clone().into();
+        }
+        if !seen.waiting.is_empty() {
+            object["needs_restart"] = seen.waiting.clone().into();
+        }
+        if let Some(words) = expired {
+            object["expired"] = true.into();
+            object["say"] = words.into();
         }
         if let Some(at) = seen.heard {
             object["heard"] = rfc3339(at).as_str().into();
