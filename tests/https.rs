@@ -193,6 +193,10 @@ fn a_bundle_that_expires_while_it_runs_goes_on_and_that_is_said_once_with_what_t
     site.push_until(7, &format!("{soon:.0}"), "");
     eventually("it runs", DEADLINE, || site.remote()["revision"] == 7);
     site.is_reported_as("goes on running: sign and publish one with a higher revision", "say");
+    // Looked at again more than once meanwhile.
+    let asked = site.shelf.asked();
+    eventually("time goes on", DEADLINE, || site.shelf.asked() > asked + 12);
+    assert_eq!(site.gateway.log().matches("configuration from afar has expired").count(), 1, "{}", site.gateway.log());
     let remote = site.remote();
     assert_eq!((&remote["revision"], &remote["expired"]), (&7.into(), &true.into()), "{remote}");
     let status = String::from_utf8(site.gateway.cli(&["status"]).stdout).unwrap();
