@@ -86,7 +86,7 @@ fn configuration(out: &mut Out, gateway: &Gateway) {
     for state in FILE_STATES {
         out.sample("portero_configuration_state", &[("state", state)], u8::from(file["state"] == *state));
     }
-    let Some(remote) = gateway.remote.status() else { return };
+    let Some(remote) = gateway.remote.status(gateway.clock.now()) else { return };
     if let Some(revision) = remote["revision"].as_u64() {
         let help = "The revision from afar that is in force.";
         out.one("portero_configuration_revision", "gauge", help, revision);
