@@ -64,6 +64,9 @@ modules=(virtio_pci virtio_blk ext4 xhci_pci usbserial ftdi_sio)
 
 make_initramfs() { # make_initramfs UNPACKED-KERNEL OUT
     local kernel=$1 out=$2 tree=$work/initramfs version module file
+    # From Debian 13 on a package has all of this below usr.
+    [ -e "$kernel/lib" ] || ln -s usr/lib "$kernel/lib"
+    [ -e "$kernel/bin" ] || ln -s usr/bin "$kernel/bin"
     version=$(basename "$kernel"/lib/modules/*)
     depmod --basedir "$kernel" "$version"
     mkdir -p "$tree"/{bin,modules,proc,sys,dev,root}
