@@ -35,9 +35,21 @@ pub fn scale() -> u64 {
     std::env::var("PORTERO_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
-/// A port on loopback that nobody listens on right now.
+/// A port on loopback that nobody has, and that no other test takes while this program runs, even while nobody listens on it:
+/// servers here are killed and started again. It lies below the range (32768 and up, `ip_local_port_range`) from which the
+/// kernel gives a port to whoever connects, so that no client sits on it meanwhile, or connects to itself.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static MINE: std::sync::Mutex<Vec<std::fs::File>> = std::sync::Mutex::new(Vec::new());
+    let dir = std::env::temp_dir().join(format!("portero-ports-{}", rustix::process::getuid().as_raw()));
+    std::fs::create_dir_all(&dir).unwrap();
+    loop {
+        let port = fastrand::u16(12_000..32_000);
+        let file = std::fs::File::create(dir.join(port.to_string())).unwrap();
+        if file.try_lock().is_ok() && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            MINE.lock().unwrap().push(file);
+            return port;
+        }
+    }
 }
 
 /// A temporary directory on the disk that holds the build, not on a tmpfs: what is synced there is really synced.
