@@ -35,6 +35,7 @@ bench: ## the measures of benches/README.md
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --bin portero -- -D warnings
 
 fmt: ## format the source
 	$(CARGO) fmt

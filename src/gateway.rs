@@ -50,12 +50,15 @@ use crate::manage::remote::bundle::Signed;
 use crate::manage::running::Running;
 use crate::manage::status::Gateway;
 use crate::manage::{control, service};
-use crate::progress::{LONGEST_STEP, Mark, Roll};
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP, Mark, Roll};
 use crate::terminal;
 use apply::{Order, Orders};
 use plan::{Prints, Side};
 use remote::{Due, Found, Remote, Taken};
 use team::Team;
+
+/// How long a change of the configuration may take: parts hand over, and the journal answers a few times.
+const LONGEST_CHANGE: Duration = LONGEST_ANSWER.saturating_mul(2);
 
 /// Time kept back at the end of a shutdown for closing the journal.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -143,7 +146,8 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
     let roll = parts.gateway.parts.clone();
     keepers.spawn(roll.part("clock").watch(house::watch_clock(Arc::clone(&parts))));
     keepers.spawn(roll.part("retention").watch(house::prune(Arc::clone(&parts))));
-    let changes = roll.part("configuration");
+    let changes = roll.patient_part("configuration", LONGEST_ANSWER);
+    changes.idle("waiting for changes");
     let shared = Arc::clone(&parts);
     keepers.spawn(supervise::keep(parts.inflow.clone(), roll.part("expiry of credentials"), move || {
         let shared = Arc::clone(&shared);
@@ -163,6 +167,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
             due = remote.due() => Next::Due(due),
             () = parts.journal.ended() => break Err(Error::JournalLost),
         };
+        changes.within("changing what runs", LONGEST_CHANGE);
         let mut change = std::pin::pin!(changes.watch(next.make(&parts, &mut team, &prints, &mut remote, &reread)));
         let (made, asked) = tokio::select! {
             made = &mut change => (made, None),
@@ -179,6 +184,7 @@ pub async fn run(config: Config, found: Found, reread: impl Fn() -> Result<Loade
                 }
             }
         };
+        changes.idle("waiting for changes");
         match (made, asked) {
             (_, Some(signal)) => break Ok(signal),
             (Err(Error::Journal(journal::Error::Closed)), None) => break Err(Error::JournalLost),

@@ -31,6 +31,8 @@ pub struct Mark(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     part: String,
+    /// How long it may keep its thread, where that is longer than others may.
+    step: Duration,
     said: Mutex<Option<Said>>,
     tasks: Mutex<Vec<Weak<Task>>>,
 }
@@ -156,7 +158,12 @@ impl Roll {
 
     /// A part of this name. It is on the roll until the last of its tasks is gone, also one that nobody waits for any more.
     pub fn part(&self, name: &str) -> Mark {
-        let inner = Arc::new(Inner { part: name.to_owned(), ..Inner::default() });
+        self.patient_part(name, Duration::ZERO)
+    }
+
+    /// The same for a part whose steps are many syncs of a slow disk: it may keep its thread for `step`, if that is longer.
+    pub fn patient_part(&self, name: &str, step: Duration) -> Mark {
+        let inner = Arc::new(Inner { part: name.to_owned(), step, ..Inner::default() });
         lock(&self.parts).push(Arc::downgrade(&inner));
         Mark(inner)
     }
@@ -175,7 +182,7 @@ impl Inner {
     fn look(&self, now: Instant, step: Duration) -> Seen {
         let said = *lock(&self.said);
         let kept = lock(&self.tasks).iter().filter_map(Weak::upgrade).map(|task| task.kept(now)).max();
-        let kept = kept.filter(|kept| *kept > step);
+        let kept = kept.filter(|kept| *kept > step.max(self.step));
         let overdue = said.and_then(|said| said.due).is_some_and(|due| now > due);
         Seen {
             part: self.part.clone(),

@@ -45,17 +45,21 @@ trap end EXIT
 # The package manager of the Debian that is made is a program for ARM. If this machine doesn't run those yet, it does until
 # the end of this script.
 binfmt=/proc/sys/fs/binfmt_misc
-taught=
+taught= mounted=
 teach_arm() {
     [ "$(uname -m)" != aarch64 ] || return 0
-    [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
+    if [ ! -e $binfmt/register ]; then
+        mount -t binfmt_misc binfmt_misc $binfmt || { echo "vm: can't have this machine run ARM programs" >&2; exit 1; }
+        mounted=yes
+    fi
     [ ! -e $binfmt/qemu-aarch64 ] || return 0
     cat /usr/lib/binfmt.d/qemu-aarch64.conf >$binfmt/register
     taught=yes
 }
 forget_arm() {
     [ -z "$taught" ] || echo -1 >$binfmt/qemu-aarch64
-    taught=
+    [ -z "$mounted" ] || umount $binfmt
+    taught= mounted=
 }
 
 # What the kernel needs to come to its root, and for the serial adapter. All of it is loaded before systemd starts, so that

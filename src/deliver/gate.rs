@@ -69,7 +69,8 @@ impl Gate {
         });
     }
 
-    async fn wait(&self, delay: Duration) {
+    /// Waits, and says so.
+    pub(super) async fn wait(&self, delay: Duration) {
         self.with(|state| {
             if let Some((mark, _)) = &state.asker {
                 mark.within("waiting for its turn", delay.saturating_add(LONGEST_STEP));

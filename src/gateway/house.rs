@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use crate::journal;
+use crate::journal::{self, Stats};
 use crate::manage::service;
-use crate::progress::Roll;
+use crate::progress::{LONGEST_ANSWER, Roll};
 
 /// How often an unsynchronised clock is asked.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
@@ -25,6 +25,10 @@ const PRUNE_BREATH: Duration = Duration::from_millis(50);
 /// The line for `systemctl status` is renewed when it has changed, and at most so often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the journal is asked for that line what waits, and how long it may take.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+const COUNT_WITHIN: Duration = Duration::from_millis(500);
+
 /// The watching thread says lines of text and asks the journal; bytes.
 const WATCH_STACK: usize = 512 * 1024;
 
@@ -33,6 +37,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the writer is asked where the unit has no watchdog.
 const ASK_EVERY: Duration = Duration::from_secs(15);
+
+/// The watchdog is fed at least so often, so that a single bad look is no verdict.
+const FEED_EVERY: Duration = Duration::from_secs(5);
+
+/// `WatchdogSec`s that the journal's writer may be silent for, up to [`LONGEST_ANSWER`]: that of the shipped unit is 60 s, and a
+/// card that is wearing out takes longer for a sync now and then.
+const SILENCES: u32 = 5;
 
 /// Waits for the clock to be right, then has the journal correct the times of what was heard before.
 pub(super) async fn watch_clock(parts: Arc<Parts>) {
@@ -156,32 +167,47 @@ async fn watch_parts(parts: &Parts) {
     }
 }
 
-/// Feeds systemd's watchdog, each time after the journal's writer has answered, while every part moves or waits for a reason.
+/// Feeds systemd's watchdog while every part moves or waits for a reason; the journal's writer is one of them, and is asked
+/// whether it lives.
 async fn prove_life(parts: &Parts) {
     if !service::is_supervised() {
         return std::future::pending().await;
     }
     let watchdog = service::watchdog();
-    let every = watchdog.map_or(ASK_EVERY, |within| within / 2);
-    let mut ticks = interval(every);
+    let patience = watchdog.map_or(LONGEST_ANSWER, |within| (within * SILENCES).min(LONGEST_ANSWER));
+    let writer = parts.gateway.parts.part("journal writer");
+    let mut asks = interval(watchdog.map_or(ASK_EVERY, |within| within / 2));
+    let mut feeds = interval(watchdog.map_or(FEED_EVERY, |within| (within / 2).min(FEED_EVERY)));
     let mut lines = interval(LINE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    lines.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = String::new();
+    for ticks in [&mut asks, &mut feeds, &mut lines] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut ping = std::pin::pin!(parts.journal.ping());
+    let mut asking = false;
+    let mut line = Line::default();
     loop {
         tokio::select! {
             // First of all: life, then words.
             biased;
-            _ = ticks.tick() => {
+            answer = &mut ping, if asking => {
+                asking = false;
                 // A full disk is an answer, too: only a writer that says nothing is dead.
-                match timeout(every, parts.journal.ping()).await {
-                    Ok(Err(journal::Error::Closed)) => return,
-                    Ok(_) if watchdog.is_some() => feed(parts),
-                    Ok(_) => {}
-                    Err(_) => tracing::error!("journal does not answer; the watchdog is not fed"),
+                if matches!(answer, Err(journal::Error::Closed)) {
+                    return;
+                }
+                writer.idle("it has answered");
+            }
+            _ = asks.tick(), if !asking => {
+                ping.set(parts.journal.ping());
+                asking = true;
+                writer.within("it is asked whether it lives", patience);
+            }
+            _ = feeds.tick() => {
+                if watchdog.is_some() {
+                    feed(parts);
                 }
             }
-            _ = lines.tick() => tell(parts, &mut said),
+            _ = lines.tick() => line.tell(parts).await,
         }
     }
 }
@@ -195,18 +221,36 @@ fn feed(parts: &Parts) {
     }
 }
 
-/// Says how it is, if that is something else than what was `said`.
-fn tell(parts: &Parts, said: &mut String) {
-    let config = parts.gateway.running.get();
-    let line = if config.terminals.is_empty() {
-        // A fresh install runs and waits for its configuration.
-        let file = config.file.display();
-        format!("no terminal is configured: edit {file}, run `portero check`, reload")
-    } else {
-        parts.gateway.line()
-    };
-    if line != *said {
-        service::line(&line);
-        *said = line;
+/// What `systemctl status` shows.
+#[derive(Default)]
+struct Line {
+    said: String,
+    /// What the journal said last of what waits, and when it was asked.
+    counted: Option<Stats>,
+    asked: Option<Instant>,
+}
+
+impl Line {
+    /// Says how it is, if that is something else than what was said.
+    async fn tell(&mut self, parts: &Parts) {
+        let config = parts.gateway.running.get();
+        let line = if config.terminals.is_empty() {
+            // A fresh install runs and waits for its configuration.
+            let file = config.file.display();
+            format!("no terminal is configured: edit {file}, run `portero check`, reload")
+        } else {
+            if self.asked.is_none_or(|asked| asked.elapsed() >= COUNT_EVERY) {
+                self.asked = Some(Instant::now());
+                // Of a journal that takes its time the last word is shown on.
+                if let Ok(Ok(stats)) = timeout(COUNT_WITHIN, parts.journal.stats_at_leisure()).await {
+                    self.counted = Some(stats);
+                }
+            }
+            parts.gateway.line(self.counted.as_ref())
+        };
+        if line != self.said {
+            service::line(&line);
+            self.said = line;
+        }
     }
 }

@@ -27,6 +27,8 @@ where
     let mut backoff = Backoff::new(PACE.0, PACE.1);
     loop {
         let started = Instant::now();
+        // What was said while it waited is over; a part that says more of itself does so at once.
+        mark.idle("running");
         let reason = match make().await {
             // In a task of its own, so that a panic ends the part and not the gateway.
             Some(part) => match AbortOnDrop(tokio::spawn(mark.watch(part))).await {
@@ -98,5 +100,25 @@ mod tests {
         })
         .await;
         assert_eq!(starts.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_was_started_again_and_says_nothing_of_itself_is_not_stuck() {
+        let roll = crate::progress::Roll::default();
+        let (stop, starts) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let (counter, token) = (Arc::clone(&starts), stop.clone());
+        let kept = keep(stop.clone(), roll.part("page"), move || {
+            let start = counter.fetch_add(1, Ordering::Relaxed);
+            let token = token.clone();
+            async move { (start > 1).then_some(async move { token.cancelled().await }) }
+        });
+        let task = tokio::spawn(kept);
+        for _ in 0..600 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(roll.look().iter().all(|seen| !seen.stuck), "{:?}", roll.look());
+        }
+        assert_eq!(starts.load(Ordering::Relaxed), 3);
+        stop.cancel();
+        task.await.unwrap();
     }
 }

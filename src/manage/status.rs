@@ -16,6 +16,9 @@ use crate::journal::{SinkStats, Stats};
 use crate::progress::{Roll, Seen};
 use crate::terminal::{self, DeviceClock, Identity, LinkState, LinkStatus};
 
+/// So many sinks are counted in the line for `systemctl status`; it is one line.
+const SINKS_IN_LINE: usize = 8;
+
 /// A running gateway, seen from inside.
 #[derive(Clone)]
 pub struct Gateway {
@@ -78,8 +81,8 @@ impl Gateway {
         self.parts.look().iter().filter(|seen| seen.stuck).map(words).collect()
     }
 
-    /// One line for `systemctl status`.
-    pub fn line(&self) -> String {
+    /// One line for `systemctl status`; `stats` is what the journal said last.
+    pub fn line(&self, stats: Option<&Stats>) -> String {
         let (links, relays) = (self.links.read(), self.relays.read());
         let up = links.iter().filter(|l| l.state == LinkState::Up).count();
         let events: u64 = links.iter().map(|l| l.events).sum();
@@ -87,7 +90,17 @@ impl Gateway {
         let sinks =
             if failing.is_empty() { "all sinks well".to_owned() } else { format!("failing: {}", failing.join(", ")) };
         let stuck: String = self.stuck().iter().map(|part| format!("stuck: {part}; ")).collect();
-        format!("{stuck}{up} of {} links up, {events} events since the start, {sinks}", links.len())
+        // To the minute: a line that says something new each second is no news.
+        let heard = links.iter().filter_map(|l| l.last_heard).max().map_or_else(
+            || "nothing heard yet".to_owned(),
+            |at| format!("last heard {}Z", rfc3339(at).as_str().get(..16).unwrap_or_default()),
+        );
+        let pending = stats.map_or_else(String::new, |stats| {
+            let each: Vec<_> =
+                stats.sinks.iter().take(SINKS_IN_LINE).map(|s| format!("{} {}", s.name, s.pending)).collect();
+            if each.is_empty() { String::new() } else { format!("pending: {}; ", each.join(", ")) }
+        });
+        format!("{stuck}{up} of {} links up, {events} events since the start, {heard}; {pending}{sinks}", links.len())
     }
 }
 

@@ -224,7 +224,7 @@ impl Client {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // It ticks, also while nothing comes.
-            self.hub.context.mark.within("waiting for messages", LONGEST_STEP);
+            self.pipeline.mark("waiting for messages");
             self.pipeline.submit();
             tokio::select! {
                 event = self.events.poll(), if self.pipeline.has_room() => {

@@ -12,9 +12,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 
+use tokio::time::Instant;
+
 use super::hub::Hub;
 use super::ingest::Batch;
 use crate::backoff::Backoff;
+use crate::progress::{LONGEST_ANSWER, LONGEST_STEP};
 
 /// Appends under way per link or connection: one is being synced, one waits at the writer so that it never idles.
 const DEPTH: usize = 2;
@@ -38,6 +41,8 @@ pub(crate) struct Pipeline {
     hub: Arc<Hub>,
     flying: FuturesOrdered<BoxFuture<'static, Flown>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Since when the journal owes an answer.
+    owed: Option<Instant>,
     /// What gathers.
     pub(crate) pending: Batch,
 }
@@ -45,7 +50,7 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// An empty one.
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, flying: FuturesOrdered::new(), turn: Arc::default(), pending: Batch::default() }
+        Self { hub, flying: FuturesOrdered::new(), turn: Arc::default(), owed: None, pending: Batch::default() }
     }
 
     /// Whether more may gather.
@@ -59,7 +64,17 @@ impl Pipeline {
             return;
         }
         let batch = std::mem::take(&mut self.pending);
+        self.owed.get_or_insert_with(Instant::now);
         self.flying.push_back(Box::pin(fly(Arc::clone(&self.hub), batch, Arc::clone(&self.turn))));
+    }
+
+    /// Says what the link waits for, but where the journal neither takes nor refuses what is under way: such a link does not
+    /// move, however its wire ticks.
+    pub(crate) fn mark(&self, doing: &'static str) {
+        let lost = self.owed.is_some_and(|since| since.elapsed() > LONGEST_ANSWER) && !self.hub.is_held();
+        if !lost {
+            self.hub.context.mark.within(doing, LONGEST_STEP);
+        }
     }
 
     /// Whether nothing gathers and nothing is under way.
@@ -70,7 +85,10 @@ impl Pipeline {
     /// The next batch that came back, in order; never if none is under way. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Flown {
         match self.flying.next().await {
-            Some(flown) => flown,
+            Some(flown) => {
+                self.owed = (!self.flying.is_empty()).then(Instant::now);
+                flown
+            }
             None => std::future::pending().await,
         }
     }

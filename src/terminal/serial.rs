@@ -156,7 +156,7 @@ impl<'h> Line<'h> {
         let mut heard = false;
         loop {
             // It ticks, also while nothing is heard.
-            self.hub.context.mark.within("waiting for the wire", LONGEST_STEP);
+            self.pipeline.mark("waiting for the wire");
             self.pipeline.submit();
             tokio::select! {
                 read = port.read(&mut buffer), if self.pipeline.has_room() => match read {

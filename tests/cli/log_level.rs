@@ -26,7 +26,7 @@ fn a_level_is_in_force_for_its_time_and_goes_back_by_itself() {
     assert_eq!(told(&site), serde_json::json!({ "filter": "info", "configured": "info" }));
     site.play(1, 1);
     assert_eq!(debug_lines(&site), 0);
-    let set = site.gateway.cli(&["log-level", "info,portero::terminal=debug", "--for", "10s"]);
+    let set = site.gateway.cli(&["log-level", "info,portero::terminal=debug", "--for", "30s"]);
     assert!(set.status.success(), "{}", err(&set));
     assert!(out(&set).starts_with("info,portero::terminal=debug until 2") && out(&set).contains(", then info again"));
     site.play(1, 2);

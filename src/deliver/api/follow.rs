@@ -91,7 +91,7 @@ impl Api {
             if wake > until {
                 break;
             }
-            tokio::time::sleep_until(wake).await;
+            self.gate.wait(wake.saturating_duration_since(Instant::now())).await;
             let question =
                 Draft { method: reqwest::Method::GET, url: url.clone(), body: Bytes::new(), ..draft.clone() };
             wait = poll.interval;

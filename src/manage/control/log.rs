@@ -71,7 +71,7 @@ impl Dial {
 
     fn lay_over(&self, filter: &str, seconds: u64) {
         // Before it is in force: it may be one that says less.
-        tracing::info!(reason = filter, seconds, "another log filter is in force for a while");
+        tracing::warn!(reason = filter, seconds, "another log filter is in force for a while");
         let micros = i64::try_from(seconds * 1_000_000).unwrap_or(i64::MAX);
         let wall = UtcMicros(self.clock.now().wall.0.saturating_add(micros));
         self.end.send_modify(|end| {

@@ -93,7 +93,7 @@ fn configuration(out: &mut Out, gateway: &Gateway) {
     }
     let probation = u8::from(remote["probation"].is_object());
     out.one("portero_configuration_on_probation", "gauge", "Whether that revision may yet be taken back.", probation);
-    let well = u8::from(remote["error"].is_null() && remote["degraded"].is_null());
+    let well = u8::from(["error", "degraded", "say"].iter().all(|what| remote[*what].is_null()));
     out.one("portero_configuration_remote_well", "gauge", "Whether nothing is wrong with what comes from afar.", well);
 }
 
@@ -161,14 +161,14 @@ fn clocks(out: &mut Out, links: &[LinkStatus]) {
     };
     counts("portero_device_clocks_wrong", "Devices whose clock lost its time, or is far ahead.", wrong);
     let name = "portero_device_clock_ahead_seconds";
-    let help = "How far the worst of the devices' clocks is ahead; below zero it is behind, or its events come late.";
+    let help = "How far the clock that is furthest ahead is; below zero all are behind, or their events come late.";
     out.family(name, "gauge", help);
     for link in links {
         let apart = link.devices.iter().filter_map(|device| match device.clock {
             Some(DeviceClock::Apart(ms)) => Some(ms),
             Some(DeviceClock::Wrong) | None => None,
         });
-        if let Some(ms) = apart.max_by_key(|ms| ms.unsigned_abs()) {
+        if let Some(ms) = apart.max() {
             let sign = if ms < 0 { "-" } else { "" };
             out.sample(name, &[("terminal", &link.name)], format_args!("{sign}{}", Fraction(ms.unsigned_abs(), 3)));
         }

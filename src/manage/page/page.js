@@ -46,7 +46,8 @@
     try {
       const options = () => ({ cache: "no-store", signal: AbortSignal.timeout(10000) });
       const status = await fetch("/status.json", options());
-      const text = (await status.text()).replace(/"uptime_seconds":\d+,?/, "");
+      // What only counts up is no news.
+      const text = (await status.text()).replace(/"(uptime_)?seconds":\d+,?/g, "");
       if (text !== last || !status.ok || Date.now() - drawn > 60000) {
         const page = await fetch("/?lang=" + document.documentElement.lang, options());
         if (!page.ok) throw new Error(page.status);

@@ -352,7 +352,10 @@ impl Show<'_> {
     fn file(&self, file: &Value) -> Shown {
         let state = word(&file["state"]);
         let remote = &file["remote"];
-        let troubled = remote["error"].is_string() || remote["degraded"].is_array() || remote["probation"].is_object();
+        let troubled = remote["error"].is_string()
+            || remote["say"].is_string()
+            || remote["probation"].is_object()
+            || ["degraded", "needs_restart"].iter().any(|what| remote[*what].is_array());
         let class = match state {
             "refused" => "bad",
             "running" if !troubled => "good",
@@ -363,7 +366,8 @@ impl Show<'_> {
             format!("{revision}{}", trial.replace("on_probation", self.language.word("on_probation")))
         });
         let said = list(&file["problems"]).chain(list(&file["needs_restart"])).chain(list(&remote["degraded"]));
-        let said = said.map(word).chain(remote["error"].as_str()).map(str::to_owned);
+        let said = said.chain(list(&remote["needs_restart"])).map(word);
+        let said = said.chain(remote["error"].as_str()).chain(remote["say"].as_str()).map(str::to_owned);
         let why: Vec<Shown> = said.map(|text| object([("text", text.into())])).collect();
         object([
             ("class", class.into()),
