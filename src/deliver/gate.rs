@@ -310,4 +310,25 @@ mod tests {
             }
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_sink_as_long_as_it_said_is_not_stuck_and_an_answer_that_never_comes_is() {
+        let roll = crate::progress::Roll::default();
+        let (gate, patience) = (Gate::new(None), Duration::from_secs(10));
+        gate.follow(roll.part("sink"), patience);
+        let stuck = || roll.look().iter().any(|seen| seen.stuck);
+        let asking = gate.clone();
+        // A vendor's 202 that says: ask again in an hour.
+        let hour = tokio::spawn(async move {
+            asking.turn().await;
+            asking.wait(Duration::from_secs(3600)).await;
+            asking.turn().await;
+        });
+        while !hour.is_finished() {
+            assert!(!stuck(), "{:?}", roll.look());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::advance(patience).await;
+        assert!(stuck());
+    }
 }
