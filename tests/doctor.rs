@@ -62,30 +62,13 @@ fn tls_server(dir: &Path, name: &str, days: &str) -> (Process, u16) {
     request.args(["-subj", &format!("/O=Site/CN={name}"), "-addext", "subjectAltName=DNS:localhost"]);
     request.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &file("key"), "-out", &file("crt")]);
     assert!(request.stderr(Stdio::null()).status().unwrap().success());
-    let port = free_port();
     let at = dir.join(format!("nginx-{name}"));
     std::fs::create_dir(&at).unwrap();
-    let at = at.display();
-    let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {at}/{what};"))
-        .join("\n");
-    // One process: a worker would outlive a master that is killed.
-    let config = format!(
-        "daemon off; master_process off; {user} pid {at}/pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n\
-         {temporary}\nserver {{\nlisten 127.0.0.1:{port} ssl;\nssl_protocols TLSv1.2 TLSv1.3;\nssl_certificate {};\nssl_certificate_key {};\n\
-         location / {{ return 404; }}\n}}\n}}\n",
-        file("crt"),
-        file("key")
+    let (certificate, key) = (file("crt"), file("key"));
+    let server = format!(
+        "ssl_protocols TLSv1.2 TLSv1.3;\nssl_certificate {certificate};\nssl_certificate_key {key};\nlocation / {{ return 404; }}"
     );
-    let path = dir.join(format!("nginx-{name}/nginx.conf"));
-    std::fs::write(&path, config).unwrap();
-    let mut server = Command::new(find_program("nginx", &[]));
-    server.arg("-e").arg(path.with_extension("log")).arg("-c").arg(&path);
-    server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let server = Process::spawn(&mut server);
-    eventually("nginx listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    (server, port)
+    support::nginx(&at, &server)
 }
 
 #[test]

@@ -15,11 +15,9 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use portero::manage::remote::sign::{self, Pair, Password};
-use portero::manage::remote::signature::Key;
 use support::shelf::{Manner, Shelf};
 use support::{
-    Behaviour, DEADLINE, Gateway, Process, VendorApi, api_sink, eventually, find_program, free_port, tempdir,
+    Behaviour, DEADLINE, Gateway, Process, Signer, VendorApi, api_sink, eventually, find_program, free_port, tempdir,
 };
 
 /// Every call by which something of the store comes to be on the disk, or goes from it.
@@ -32,7 +30,7 @@ const SWIPES: u32 = 3;
 struct Site {
     gateway: Gateway,
     shelf: Shelf,
-    key: Pair,
+    signer: Signer,
     broker: u16,
     vendor: VendorApi,
     dir: tempfile::TempDir,
@@ -42,31 +40,21 @@ struct Site {
 impl Site {
     fn start() -> Self {
         let (dir, broker, shelf, vendor) = (tempdir(), free_port(), Shelf::start(), VendorApi::start(Behaviour::Ok));
-        let key = sign::keygen(&Password::None).unwrap();
+        let signer = Signer::new();
         let config = dir.path().join("portero.toml");
         // Nothing is kept or given back while the test runs: a start counts as one of three.
-        let remote = format!(
-            "\n[manage.remote]\nurl = \"{}\"\npoll_seconds = 1\nprobation_seconds = 3600\nactive_key = \"{}\"\n",
-            shelf.url("gw.toml"),
-            Key::parse(&key.public).unwrap().text()
-        );
+        let remote = signer.remote(&shelf.url("gw.toml"), "probation_seconds = 3600");
         let listen = format!("listen = \"127.0.0.1:{broker}\"");
         std::fs::write(&config, support::yard_config(dir.path(), &listen, &api_sink(&vendor.url(), 10)) + &remote)
             .unwrap();
         let mut gateway = Gateway::prepare(&config, &[]);
         gateway.restart_ready();
-        Self { gateway, shelf, key, broker, vendor, dir, played: 0 }
+        Self { gateway, shelf, signer, broker, vendor, dir, played: 0 }
     }
 
     fn push(&self, revision: u64) {
-        let text = format!(
-            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
-             not_before = 2020-01-01T00:00:00Z\nexpires = 2099-01-01T00:00:00Z\n{}max_body_bytes = {}\n",
-            api_sink(&self.vendor.url(), 10),
-            50_000 + revision
-        );
-        let signature = sign::sign(text.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
-        self.shelf.lay("gw.toml", text.as_bytes(), &signature);
+        let body = format!("{}max_body_bytes = {}\n", api_sink(&self.vendor.url(), 10), 50_000 + revision);
+        self.signer.lay(&self.shelf, &format!("revision = {revision}\n"), &body);
     }
 
     /// The revision that is in force; 0 without one.

@@ -7,42 +7,27 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use portero::manage::remote::sign::{self, Pair, Password};
-use portero::manage::remote::signature::Key;
 use serde_json::Value;
 use support::shelf::{Manner, Shelf};
 use support::{
-    Behaviour, DEADLINE, Gateway, Process, VendorApi, api_sink, eventually, find_program, free_port, tempdir,
+    Behaviour, DEADLINE, Gateway, Process, Signer, VendorApi, api_sink, eventually, find_program, free_port, tempdir,
 };
 
 /// nginx, which speaks TLS for `behind`.
 fn nginx(dir: &Path, behind: u16) -> (Process, u16) {
-    let (port, at) = (free_port(), dir.display());
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
     let fixtures = fixtures.display();
-    let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {at}/{what};"))
-        .join("\n");
-    // One process: a worker would outlive a master that is killed.
-    let config = format!(
-        "daemon off; master_process off; {user} pid {at}/nginx.pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\n\
-         server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate {fixtures}/server.pem;\n\
-         ssl_certificate_key {fixtures}/server.key;\nlocation / {{ proxy_pass http://127.0.0.1:{behind}; proxy_buffering off; \
-         proxy_redirect off; proxy_read_timeout 600s; }}\n}}\n}}\n"
+    let server = format!(
+        "ssl_certificate {fixtures}/server.pem;\nssl_certificate_key {fixtures}/server.key;\n\
+         location / {{ proxy_pass http://127.0.0.1:{behind}; proxy_buffering off; proxy_redirect off; proxy_read_timeout 600s; }}"
     );
-    std::fs::write(dir.join("nginx.conf"), config).unwrap();
-    let mut command = Command::new(find_program("nginx", &[]));
-    command.arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf"));
-    let process = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-    eventually("nginx listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    (process, port)
+    support::nginx(dir, &server)
 }
 
 struct Site {
     gateway: Gateway,
     shelf: Shelf,
-    key: Pair,
+    signer: Signer,
     broker: u16,
     vendor: VendorApi,
     played: u32,
@@ -56,22 +41,18 @@ impl Site {
     fn start(trusts: bool) -> Self {
         let (dir, broker, shelf, vendor) = (tempdir(), free_port(), Shelf::start(), VendorApi::start(Behaviour::Ok));
         let (nginx, port) = nginx(dir.path(), shelf.port);
-        let key = sign::keygen(&Password::None).unwrap();
+        let signer = Signer::new();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
         let authority = if trusts { fixtures.join("ca.pem") } else { stranger(dir.path()) };
         let config = dir.path().join("portero.toml");
-        let remote = format!(
-            "\n[manage.remote]\nurl = \"https://localhost:{port}/gw.toml\"\nca_file = \"{}\"\npoll_seconds = 1\n\
-             probation_seconds = 1\nactive_key = \"{}\"\n",
-            authority.display(),
-            Key::parse(&key.public).unwrap().text()
-        );
+        let url = format!("https://localhost:{port}/gw.toml");
+        let remote = signer.remote(&url, &format!("ca_file = \"{}\"\nprobation_seconds = 1", authority.display()));
         let listen = format!("listen = \"127.0.0.1:{broker}\"");
         let text = support::yard_config(dir.path(), &listen, &api_sink(&vendor.url(), 10)) + &remote;
         std::fs::write(&config, text).unwrap();
         let mut gateway = Gateway::prepare(&config, &[]);
         gateway.restart_ready();
-        Self { gateway, shelf, key, broker, vendor, played: 0, config, _nginx: nginx, _dir: dir }
+        Self { gateway, shelf, signer, broker, vendor, played: 0, config, _nginx: nginx, _dir: dir }
     }
 
     fn push(&self, revision: u64) {
@@ -79,13 +60,8 @@ impl Site {
     }
 
     fn push_until(&self, revision: u64, until: &str, more: &str) {
-        let text = format!(
-            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nrevision = {revision}\n\
-             not_before = 2020-01-01T00:00:00Z\nexpires = {until}\n{more}{}max_body_bytes = 50000\n",
-            api_sink(&self.vendor.url(), 10)
-        );
-        let signature = sign::sign(text.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
-        self.shelf.lay("gw.toml", text.as_bytes(), &signature);
+        let body = format!("{more}{}max_body_bytes = 50000\n", api_sink(&self.vendor.url(), 10));
+        self.signer.lay(&self.shelf, &format!("revision = {revision}\nexpires = {until}\n"), &body);
     }
 
     fn remote(&self) -> Value {

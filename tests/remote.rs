@@ -6,17 +6,15 @@ mod support;
 
 use std::path::PathBuf;
 
-use portero::manage::remote::sign::{self, Pair, Password};
-use portero::manage::remote::signature::Key;
 use serde_json::{Value, json};
 use support::shelf::{Manner, Shelf};
-use support::{Behaviour, DEADLINE, Gateway, Reply, VendorApi, api_sink, eventually, free_port, tempdir};
+use support::{Behaviour, DEADLINE, Gateway, Reply, Signer, VendorApi, api_sink, eventually, free_port, tempdir};
 
 /// A gateway that asks a shelf every second, with the yard at its own broker and one vendor.
 struct Site {
     gateway: Gateway,
     shelf: Shelf,
-    key: Pair,
+    signer: Signer,
     broker: u16,
     vendor: VendorApi,
     config: PathBuf,
@@ -30,19 +28,15 @@ impl Site {
 
     fn start_with(probation: u32, behaviour: Behaviour) -> Self {
         let (dir, broker, shelf, vendor) = (tempdir(), free_port(), Shelf::start(), VendorApi::start(behaviour));
-        let key = sign::keygen(&Password::None).unwrap();
+        let signer = Signer::new();
         let config = dir.path().join("portero.toml");
-        let remote = format!(
-            "\n[manage.remote]\nurl = \"{}\"\npoll_seconds = 1\nprobation_seconds = {probation}\nactive_key = \"{}\"\n",
-            shelf.url("gw.toml"),
-            Key::parse(&key.public).unwrap().text()
-        );
+        let remote = signer.remote(&shelf.url("gw.toml"), &format!("probation_seconds = {probation}"));
         let listen = format!("listen = \"127.0.0.1:{broker}\"");
         let text = support::yard_config(dir.path(), &listen, &api_sink(&vendor.url(), 10)) + &remote;
         std::fs::write(&config, text).unwrap();
         let mut gateway = Gateway::prepare(&config, &[("right", "right"), ("wrong", "wrong")]);
         gateway.restart_ready();
-        Self { gateway, shelf, key, broker, vendor, config, dir }
+        Self { gateway, shelf, signer, broker, vendor, config, dir }
     }
 
     /// Lays a bundle on the shelf.
@@ -51,12 +45,7 @@ impl Site {
     }
 
     fn push_as(&self, header: &str, body: &str) {
-        let text = format!(
-            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nnot_before = 2020-01-01T00:00:00Z\n\
-             expires = 2099-01-01T00:00:00Z\n{header}\n{body}"
-        );
-        let signature = sign::sign(text.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
-        self.shelf.lay("gw.toml", text.as_bytes(), &signature);
+        self.signer.lay(&self.shelf, header, body);
     }
 
     fn sink(&self, more: &str) -> String {
@@ -361,7 +350,7 @@ fn a_local_file_that_takes_the_address_out_is_rid_of_the_bundle() {
 struct Topic {
     gateway: Gateway,
     broker: support::Mosquitto,
-    key: Pair,
+    signer: Signer,
     vendor: VendorApi,
     sinks: String,
     _dir: tempfile::TempDir,
@@ -371,18 +360,18 @@ impl Topic {
     fn start() -> Self {
         let (dir, vendor) = (tempdir(), VendorApi::start(Behaviour::Ok));
         let broker = support::Mosquitto::start(dir.path(), &support::MosquittoOptions::default());
-        let key = sign::keygen(&Password::None).unwrap();
+        let signer = Signer::new();
         let config = dir.path().join("portero.toml");
         let remote = format!(
             "\n[manage.remote]\ntopic = \"portero/config\"\nbroker = \"site\"\npoll_seconds = 1\nprobation_seconds = 1\nactive_key = \"{}\"\n",
-            Key::parse(&key.public).unwrap().text()
+            signer.key()
         );
         let sinks = api_sink(&vendor.url(), 10);
         let text = support::yard_config(dir.path(), &format!("url = \"{}\"", broker.url()), &sinks) + &remote;
         std::fs::write(&config, text).unwrap();
         let mut gateway = Gateway::prepare(&config, &[]);
         gateway.restart_ready();
-        Self { gateway, broker, key, vendor, sinks, _dir: dir }
+        Self { gateway, broker, signer, vendor, sinks, _dir: dir }
     }
 
     fn header(revision: u32) -> String {
@@ -393,7 +382,7 @@ impl Topic {
     }
 
     fn message(&self, payload: &str) -> String {
-        let signature = sign::sign(payload.as_bytes(), &self.key.secret, &Password::None, "test").unwrap();
+        let signature = self.signer.sign(payload.as_bytes());
         json!({ "payload": payload, "signature": signature }).to_string() + "\n"
     }
 

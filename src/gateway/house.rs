@@ -25,9 +25,11 @@ const PRUNE_BREATH: Duration = Duration::from_millis(50);
 /// The line for `systemctl status` is renewed when it has changed, and at most so often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the journal is asked for that line what waits, and how long it may take.
+/// How often the journal is asked for that line what waits, how long it may take, and so many times as long it is left alone
+/// then: counting a large quarantine must not keep a small processor busy for a line of text.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 const COUNT_WITHIN: Duration = Duration::from_millis(500);
+const COUNT_REST: u32 = 50;
 
 /// The watching thread says lines of text and asks the journal; bytes.
 const WATCH_STACK: usize = 512 * 1024;
@@ -225,9 +227,9 @@ fn feed(parts: &Parts) {
 #[derive(Default)]
 struct Line {
     said: String,
-    /// What the journal said last of what waits, and when it was asked.
+    /// What the journal said last of what waits, and when it is asked again.
     counted: Option<Stats>,
-    asked: Option<Instant>,
+    due: Option<Instant>,
 }
 
 impl Line {
@@ -239,12 +241,13 @@ impl Line {
             let file = config.file.display();
             format!("no terminal is configured: edit {file}, run `portero check`, reload")
         } else {
-            if self.asked.is_none_or(|asked| asked.elapsed() >= COUNT_EVERY) {
-                self.asked = Some(Instant::now());
+            let now = Instant::now();
+            if self.due.is_none_or(|due| due <= now) {
                 // Of a journal that takes its time the last word is shown on.
                 if let Ok(Ok(stats)) = timeout(COUNT_WITHIN, parts.journal.stats_at_leisure()).await {
                     self.counted = Some(stats);
                 }
+                self.due = Some(Instant::now() + COUNT_EVERY.max(now.elapsed() * COUNT_REST));
             }
             parts.gateway.line(self.counted.as_ref())
         };

@@ -5,12 +5,9 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use portero::manage::remote::sign::{self, Password};
-use portero::manage::remote::signature::Key;
-
 use super::*;
-use crate::support::find_program;
 use crate::support::shelf::Shelf;
+use crate::support::{Signer, find_program};
 
 /// The list of the last events, as HTML.
 fn recent(page: u16) -> String {
@@ -108,12 +105,8 @@ fn everything_at_once_fits_a_desk_and_a_phone_in_both_languages() {
         support::api_sink(&vendor.url(), 10).replace("\"vendor\"", &format!("\"{name}\""))
     };
     let sinks = [sink(&well, "hr"), sink(&payroll, "payroll"), sink(&locked, "safety-board"), sink(&away, "archive")];
-    let (shelf, key) = (Shelf::start(), sign::keygen(&Password::None).unwrap());
-    let remote = format!(
-        "\n[manage.remote]\nurl = \"{}\"\npoll_seconds = 1\nprobation_seconds = 1\nactive_key = \"{}\"\n",
-        shelf.url("gw.toml"),
-        Key::parse(&key.public).unwrap().text()
-    );
+    let (shelf, signer) = (Shelf::start(), Signer::new());
+    let remote = signer.remote(&shelf.url("gw.toml"), "probation_seconds = 1");
     let gate = "\n[[terminal]]\nname = \"north-gate-turnstile-2\"\nprotocol = \"rdm6300\"\n\
                 link = { type = \"serial\", device = \"/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0\" }\n";
     let site = Site::start_clocked(&[&sinks.concat(), gate, &remote].concat());
@@ -122,17 +115,13 @@ fn everything_at_once_fits_a_desk_and_a_phone_in_both_languages() {
     }
     site.play(200, 7);
     publish(site.broker, "dev-b", 2, 95);
-    let lay = |revision: u32, key: &sign::Pair| {
-        let text = format!(
-            "[bundle]\ngateway = \"gw-test\"\npurpose = \"portero-config\"\nnot_before = 2020-01-01T00:00:00Z\n\
-             expires = 2099-01-01T00:00:00Z\nrevision = {revision}\n[log]\nlevel = \"debug\"\n"
-        );
-        shelf.lay("gw.toml", text.as_bytes(), &sign::sign(text.as_bytes(), &key.secret, &Password::None, "t").unwrap());
+    let lay = |revision: u32, signer: &Signer| {
+        signer.lay(&shelf, &format!("revision = {revision}\n"), "[log]\nlevel = \"debug\"\n");
     };
-    lay(41, &key);
+    lay(41, &signer);
     let remote = || site.status()["configuration"]["remote"].clone();
     eventually("the bundle runs", 2 * DEADLINE, || remote()["revision"] == 41 && remote()["probation"].is_null());
-    lay(42, &sign::keygen(&Password::None).unwrap());
+    lay(42, &Signer::new());
     eventually("a stranger's is refused", DEADLINE, || remote()["error"].is_string());
     let state = |name: &str| {
         let status = site.status();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use portero::deliver::{Outcome, api};
 
 use crate::answers::configured;
-use crate::support::{DEADLINE, Process, eventually, find_program, free_port};
+use crate::support::{Process, find_program};
 use crate::world::{World, record, send};
 
 pub fn certificate(dir: &Path, name: &str, authority: bool) {
@@ -20,32 +20,15 @@ pub fn certificate(dir: &Path, name: &str, authority: bool) {
     std::fs::set_permissions(file("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
+/// nginx that lets in whoever shows the certificate `client`, and says who that is.
 pub fn nginx(dir: &Path) -> (Process, u16) {
-    let port = free_port();
     let at = dir.display();
-    let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {at}/{what};"))
-        .join("\n");
-    // One process: a worker would outlive a master that is killed.
-    let config = format!(
-        "daemon off; master_process off; {user} pid {at}/nginx.pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\n\
-         server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate {at}/server.crt;\nssl_certificate_key {at}/server.key;\n\
-         ssl_client_certificate {at}/client.crt;\nssl_verify_client on;\n\
-         location / {{ default_type application/json; return 201 '{{\"who\":\"$ssl_client_s_dn\"}}'; }}\n}}\n}}\n"
+    let server = format!(
+        "ssl_certificate {at}/server.crt;\nssl_certificate_key {at}/server.key;\nssl_client_certificate {at}/client.crt;\n\
+         ssl_verify_client on;\n\
+         location / {{ default_type application/json; return 201 '{{\"who\":\"$ssl_client_s_dn\"}}'; }}"
     );
-    std::fs::write(dir.join("nginx.conf"), config).unwrap();
-    let mut command = Command::new(find_program("nginx", &[]));
-    command
-        .arg("-e")
-        .arg(dir.join("error.log"))
-        .arg("-c")
-        .arg(dir.join("nginx.conf"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let process = Process::spawn(&mut command);
-    eventually("nginx listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    (process, port)
+    crate::support::nginx(dir, &server)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

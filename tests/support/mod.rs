@@ -15,6 +15,7 @@ pub mod prism;
 pub mod process;
 pub mod pty;
 pub mod shelf;
+pub mod signer;
 pub mod vendor;
 pub mod wait;
 pub mod web;
@@ -26,9 +27,10 @@ pub use postgres::Postgres;
 pub use prism::Prism;
 pub use process::Process;
 pub use pty::Pty;
+pub use signer::Signer;
 pub use vendor::{Behaviour, Oracle, Reply, Request, VendorApi};
 pub use wait::{DEADLINE, eventually, eventually_async};
-pub use web::Web;
+pub use web::{Web, nginx};
 
 /// How much of a long test is run: `PORTERO_TEST_SCALE`, 1 by default, 10 for a night.
 pub fn scale() -> u64 {

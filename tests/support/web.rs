@@ -1,4 +1,5 @@
-//! Real web servers that want a digest login: apache2 (MD5) and lighttpd (SHA-256), each one process on a free port.
+//! Real web servers, each one process on a free port: apache2 (MD5) and lighttpd (SHA-256), which want a digest login, and
+//! nginx, which speaks TLS.
 //!
 //! Must not: touch a server of the machine, or leave one behind.
 
@@ -44,6 +45,27 @@ fn start(mut command: Command, port: u16, dir: tempfile::TempDir) -> Web {
     let process = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the web server listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     Web { port, dir, _process: process }
+}
+
+/// nginx with one TLS server on a port of its own, which is answered; `server` is what stands in its block, everything else
+/// lies in `dir`. Ends with what is answered.
+pub fn nginx(dir: &Path, server: &str) -> (Process, u16) {
+    let (port, at) = (free_port(), dir.display());
+    let user = if as_root() { "user root;" } else { "" };
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|what| format!("{what}_temp_path {at}/{what};"))
+        .join("\n");
+    // One process: a worker would outlive a master that is killed.
+    let config = format!(
+        "daemon off; master_process off; {user} pid {at}/nginx.pid; worker_processes 1;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         {temporary}\nserver {{\nlisten 127.0.0.1:{port} ssl;\n{server}\n}}\n}}\n"
+    );
+    write(dir, "nginx.conf", &config);
+    let mut command = Command::new(find_program("nginx", &[]));
+    command.arg("-e").arg(dir.join("nginx.log")).arg("-c").arg(dir.join("nginx.conf"));
+    let process = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    eventually("nginx listens", DEADLINE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    (process, port)
 }
 
 impl Web {
