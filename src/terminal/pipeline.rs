@@ -84,20 +84,24 @@ impl Pipeline {
 
     /// The next batch that came back, in order; never if none is under way. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Flown {
-        match self.flying.next().await {
-            Some(flown) => {
-                self.owed = (!self.flying.is_empty()).then(Instant::now);
-                flown
-            }
+        match self.landed().await {
+            Some(flown) => flown,
             None => std::future::pending().await,
         }
+    }
+
+    /// The next batch that came back; `None` if none is under way.
+    async fn landed(&mut self) -> Option<Flown> {
+        let flown = self.flying.next().await;
+        self.owed = (!self.flying.is_empty()).then(Instant::now);
+        flown
     }
 
     /// Waits for everything, for the end of a connection.
     pub(crate) async fn drain(&mut self, mut each: impl FnMut(Flown)) {
         loop {
             self.submit();
-            let Some(flown) = self.flying.next().await else { return };
+            let Some(flown) = self.landed().await else { return };
             each(flown);
         }
     }
